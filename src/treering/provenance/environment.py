@@ -1,0 +1,55 @@
+"""The environment record: the machine and the software that numbers were made with, and where Hugging Face's cache is.
+
+Nothing that names the machine or the moment goes in, so that equal machines give equal records.
+"""
+
+import importlib.metadata
+import os
+import platform
+import unicodedata
+from pathlib import Path
+
+from treering import __version__
+
+_PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "transformers", "huggingface_hub", "lm_eval", "datasets", "pydantic")
+
+
+def describe_software() -> dict[str, str]:
+    """Return name and version of everything whose version can matter to a number."""
+    versions = {name: _version(name) for name in _PACKAGES}
+    return {
+        "treering": __version__,
+        "python": platform.python_version(),
+        "unicode": unicodedata.unidata_version,
+        **versions,
+    }
+
+
+def describe_machine() -> dict[str, str]:
+    """Return operating system, architecture and processor model, without host names."""
+    return {"system": platform.system(), "architecture": platform.machine(), "processor": _processor_model()}
+
+
+def hugging_face_cache() -> Path:
+    """Return the folder of Hugging Face's local cache, found as huggingface_hub finds it."""
+    if cache := os.environ.get("HF_HUB_CACHE"):
+        return Path(cache).expanduser()
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    home = os.environ.get("HF_HOME")
+    return (Path(home).expanduser() if home else cache_home / "huggingface") / "hub"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _processor_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"

@@ -1,0 +1,130 @@
+"""Files and folders that are whole or absent, whatever interrupts the writing."""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from treering.errors import InputError, StorageError
+
+_STORAGE_PROBLEMS = {
+    errno.ENOSPC: ("the disk is full", "free space, then run the same command again: what is whole is kept"),
+    errno.EDQUOT: ("the disk quota is used up", "free space, then run the same command again: what is whole is kept"),
+    errno.EFBIG: ("the file would exceed the largest size allowed here", "raise the limit (ulimit -f) or use another disk"),
+    errno.EROFS: ("the file system is read-only", "choose a folder that can be written"),
+    errno.EACCES: ("this may not be written", "choose a folder that can be written, or mend its permissions"),
+    errno.EPERM: ("this may not be written", "choose a folder that can be written, or mend its permissions"),
+    errno.ENOTDIR: ("a file stands where a folder is needed", "move the file away, or choose another folder"),
+}
+
+
+@contextmanager
+def storage_errors(where: Path) -> Iterator[None]:
+    """Turn a full disk or an unwritable folder into a StorageError that names the place.
+
+    Raises:
+        StorageError: When the operating system refuses to write.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _STORAGE_PROBLEMS:
+            raise
+        problem, advice = _STORAGE_PROBLEMS[error.errno]
+        raise StorageError(problem, where=error.filename or where, found=os.strerror(error.errno), advice=advice) from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is either whole under its name or not there.
+
+    Raises:
+        StorageError: When the disk is full or the folder cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync(path.parent)
+
+
+@contextmanager
+def whole_directory(target: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; it takes the place of `target` only when the block ends without an error.
+
+    A folder left by an interrupted attempt is removed first; after an error the unfinished one is removed.
+
+    Raises:
+        StorageError: When the disk is full or the folder cannot be written.
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    with storage_errors(target):
+        remove_tree(partial)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            sync_tree(partial)
+            _put_in_place(partial, target)
+        except BaseException:
+            remove_tree(partial)
+            raise
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all in it, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+
+
+def sync_tree(path: Path) -> None:
+    """Have the operating system put every file of a folder on the disk."""
+    for file in sorted(path.rglob("*")):
+        _sync(file)
+    _sync(path)
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Hold a folder for this process alone until the block ends.
+
+    Raises:
+        InputError: When another process holds it.
+        StorageError: When the folder cannot be written.
+    """
+    with storage_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / ".lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                "another treering process is at work on this run", where=directory, advice="wait for it, or stop it"
+            ) from error
+        yield
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    if target.exists():
+        retired = target.with_name(f".{target.name}.retired")
+        remove_tree(retired)
+        target.rename(retired)
+        partial.rename(target)
+        remove_tree(retired)
+    else:
+        partial.rename(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

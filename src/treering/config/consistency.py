@@ -1,79 +1,123 @@
 """What no single field shows: numbers of a recipe that contradict each other."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from treering.config.schema import DatasetSource, ModelSection, Recipe, TrainedTokenizer, TrainingSection
+from treering.config.schema import (
+    CheckpointsSection,
+    CorpusSection,
+    DatasetSource,
+    ModelSection,
+    OrderSection,
+    TokensSection,
+    TrainedTokenizer,
+    TrainingSection,
+)
+from treering.config.yaml_text import Problem
 
 LARGEST_UINT16_VOCABULARY = 65_500
 
 
-class Contradiction(NamedTuple):
-    """Where two parts of a recipe disagree, and a sentence with both numbers."""
+def contradictions(sections: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield every contradiction between fields that are each well-formed.
 
-    place: tuple[str, ...]
-    sentence: str
-
-
-def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
-    """Yield every contradiction between fields that are each well-formed."""
-    yield from _in_model(recipe.model)
-    yield from _in_training(recipe.training)
-    yield from _across(recipe)
+    Args:
+        sections: A recipe's sections by name; what concerns an absent one is passed over.
+    """
+    for names, check in _CHECKS:
+        if all(name in sections for name in names):
+            yield from check(*(sections[name] for name in names))
 
 
-def _in_model(model: ModelSection) -> Iterator[Contradiction]:
-    width, heads = model.hidden_size, model.num_attention_heads
-    if width % heads:
-        yield Contradiction(("model", "hidden_size"), f"{width} is not a multiple of num_attention_heads, {heads}")
-    elif model.rotary_size < 2 or model.rotary_size % 2:
-        yield Contradiction(
-            ("model", "rotary_pct"),
-            f"{model.rotary_pct} of a head of {model.head_size} rotates {model.rotary_size} dimensions; an even number ≥ 2 is needed",
+def _unpinned_sources(corpus: CorpusSection) -> Iterator[Problem]:
+    for index, source in enumerate(corpus.sources):
+        if isinstance(source, DatasetSource) and source.revision is None and not source.dataset.startswith((".", "/")):
+            yield Problem(
+                ("corpus", "sources", index, "revision"),
+                "a data set of the Hub is pinned to a commit (40 hexadecimal digits); "
+                f"a local folder starts with ./ or /, `{source.dataset}` does not",
+            )
+
+
+def _token_type_holds_vocabulary(tokens: TokensSection) -> Iterator[Problem]:
+    tokenizer = tokens.tokenizer
+    if not isinstance(tokenizer, TrainedTokenizer) or tokens.token_type != "uint16":
+        return
+    if tokenizer.vocabulary_size > LARGEST_UINT16_VOCABULARY:
+        yield Problem(
+            ("tokens", "token_type"),
+            f"uint16 holds vocabularies up to {LARGEST_UINT16_VOCABULARY}; "
+            f"tokenizer.vocabulary_size is {tokenizer.vocabulary_size}",
         )
 
 
-def _in_training(training: TrainingSection) -> Iterator[Contradiction]:
+def _network_holds_vocabulary(tokens: TokensSection, model: ModelSection) -> Iterator[Problem]:
+    tokenizer = tokens.tokenizer
+    if isinstance(tokenizer, TrainedTokenizer) and tokenizer.vocabulary_size > model.vocab_size:
+        yield Problem(
+            ("tokens", "tokenizer", "vocabulary_size"),
+            f"{tokenizer.vocabulary_size} is above model.vocab_size, {model.vocab_size}",
+        )
+
+
+def _sequences_fit_positions(order: OrderSection, model: ModelSection) -> Iterator[Problem]:
+    length, positions = order.sequence_length, model.max_position_embeddings
+    if length > positions:
+        yield Problem(("order", "sequence_length"), f"{length} is above model.max_position_embeddings, {positions}")
+
+
+def _heads_divide_width(model: ModelSection) -> Iterator[Problem]:
+    width, heads = model.hidden_size, model.num_attention_heads
+    if width % heads:
+        yield Problem(("model", "hidden_size"), f"{width} is not a multiple of num_attention_heads, {heads}")
+    elif model.rotary_size < 2 or model.rotary_size % 2:
+        yield Problem(
+            ("model", "rotary_pct"),
+            f"{model.rotary_pct} of a head of {model.head_size} rotates {model.rotary_size} dimensions; "
+            "an even number ≥ 2 is needed",
+        )
+
+
+def _micro_batches_fill_batch(training: TrainingSection) -> Iterator[Problem]:
     batch, micro = training.global_batch_size, training.micro_batch_size
     if batch % micro:
-        yield Contradiction(("training", "global_batch_size"), f"{batch} is not a multiple of micro_batch_size, {micro}")
+        yield Problem(("training", "global_batch_size"), f"{batch} is not a multiple of micro_batch_size, {micro}")
+
+
+def _schedule_reaches_peak(training: TrainingSection) -> Iterator[Problem]:
     schedule, peak = training.schedule, training.optimizer.learning_rate
     if schedule.warmup_steps >= training.steps and schedule.warmup_steps > 0:
-        yield Contradiction(
+        yield Problem(
             ("training", "schedule", "warmup_steps"),
             f"{schedule.warmup_steps} is not below training.steps, {training.steps}: the peak would never be reached",
         )
     if schedule.minimum_learning_rate > peak:
-        yield Contradiction(
+        yield Problem(
             ("training", "schedule", "minimum_learning_rate"),
             f"{schedule.minimum_learning_rate} is above optimizer.learning_rate, {peak}",
         )
 
 
-def _across(recipe: Recipe) -> Iterator[Contradiction]:
-    length, positions = recipe.order.sequence_length, recipe.model.max_position_embeddings
-    if length > positions:
-        yield Contradiction(("order", "sequence_length"), f"{length} is above model.max_position_embeddings, {positions}")
-    last, at = recipe.training.steps, recipe.checkpoints.at
-    if len(set(at)) != len(at):
-        yield Contradiction(("checkpoints", "at"), "a step is listed twice")
-    tokenizer = recipe.tokens.tokenizer
-    if isinstance(tokenizer, TrainedTokenizer):
-        size = tokenizer.vocabulary_size
-        if size > recipe.model.vocab_size:
-            yield Contradiction(
-                ("tokens", "tokenizer", "vocabulary_size"), f"{size} is above model.vocab_size, {recipe.model.vocab_size}"
-            )
-        if recipe.tokens.token_type == "uint16" and size > LARGEST_UINT16_VOCABULARY:
-            yield Contradiction(
-                ("tokens", "token_type"),
-                f"uint16 holds vocabularies up to {LARGEST_UINT16_VOCABULARY}; tokenizer.vocabulary_size is {size}",
-            )
-    if recipe.checkpoints.every > last and not at:
-        yield Contradiction(("checkpoints", "every"), f"{recipe.checkpoints.every} is above training.steps, {last}, and `at` is empty")
-    for index, source in enumerate(recipe.corpus.sources):
-        if isinstance(source, DatasetSource) and source.revision is None and not source.dataset.startswith((".", "/")):
-            yield Contradiction(
-                ("corpus", "sources", str(index), "revision"),
-                f"a data set of the Hub is pinned to a commit (40 hexadecimal digits); a local folder starts with ./ or /, `{source.dataset}` does not",
-            )
+def _steps_listed_once(checkpoints: CheckpointsSection) -> Iterator[Problem]:
+    if repeated := [step for index, step in enumerate(checkpoints.at) if step in checkpoints.at[:index]]:
+        yield Problem(("checkpoints", "at"), f"step {repeated[0]} is listed twice")
+
+
+def _something_is_kept(training: TrainingSection, checkpoints: CheckpointsSection) -> Iterator[Problem]:
+    if checkpoints.every > training.steps and not checkpoints.at:
+        yield Problem(
+            ("checkpoints", "every"), f"{checkpoints.every} is above training.steps, {training.steps}, and `at` is empty"
+        )
+
+
+_CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = (
+    (("corpus",), _unpinned_sources),
+    (("tokens",), _token_type_holds_vocabulary),
+    (("tokens", "model"), _network_holds_vocabulary),
+    (("order", "model"), _sequences_fit_positions),
+    (("model",), _heads_divide_width),
+    (("training",), _micro_batches_fill_batch),
+    (("training",), _schedule_reaches_peak),
+    (("checkpoints",), _steps_listed_once),
+    (("training", "checkpoints"), _something_is_kept),
+)

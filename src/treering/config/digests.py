@@ -6,18 +6,20 @@ from typing import Any
 from treering.config.schema import Recipe
 from treering.provenance.digests import digest_value
 
-STAGES = ("corpus", "tokens", "order", "training", "revisions", "evaluation", "card")
+STAGES = ("corpus", "tokens", "order", "checkpoints", "training", "revisions", "evaluation", "card")
 _SECTIONS = {
     "corpus": ("corpus",),
     "tokens": ("tokens",),
     "order": ("order",),
+    "checkpoints": ("model", "training", "checkpoints"),
     "training": ("model", "training", "checkpoints"),
     "revisions": ("revisions",),
     "evaluation": ("evaluation",),
-    "card": ("card",),
+    # The card prints the name and comes with the whole recipe.
+    "card": ("name", "corpus", "tokens", "order", "model", "training", "checkpoints", "revisions", "evaluation", "card"),
 }
 _RUN_SECTIONS = ("corpus", "tokens", "order", "model", "training", "checkpoints")
-_STAGE_VERSIONS = {"corpus": 1, "tokens": 1, "order": 1, "training": 1, "revisions": 1, "evaluation": 1, "card": 1}
+_STAGE_VERSIONS: dict[str, int] = dict.fromkeys(STAGES, 1)
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:

@@ -5,11 +5,19 @@ from pathlib import Path
 
 from treering.config.differences import differences
 from treering.config.digests import resolved, run_digest, stage_digest
-from treering.config.reading import read_recipe, write_yaml
+from treering.config.reading import read_recipe
 from treering.config.schema import Recipe
+from treering.config.yaml_text import write_yaml
 from treering.errors import InputError
 from treering.provenance.files import write_atomically
-from treering.provenance.manifests import Manifest, find_stage, verify_manifest, write_manifest
+from treering.provenance.manifests import (
+    MANIFEST,
+    Manifest,
+    find_stage,
+    refuse_other_inputs,
+    verify_manifest,
+    write_manifest,
+)
 
 RECIPE = "recipe.yaml"
 _SHOWN_DIFFERENCES = 12
@@ -41,19 +49,22 @@ class RunDirectory:
         return {stage: self.verified(stage).digest for stage in stages}
 
     def verified(self, stage: str) -> Manifest:
-        """Return the manifest of a finished stage, after comparing every file with it.
+        """Return the manifest of a finished stage, after comparing every file with it, and it with the recipe.
 
         Raises:
             InputError: When the stage has not been done.
             ManifestError: When its files are not what its manifest says.
+            IntegrityError: When it was made from another section of the recipe, or its `reads` are not what it was made from.
         """
-        if not (self.stage(stage) / "manifest.json").exists():
+        if not (self.stage(stage) / MANIFEST).exists():
             raise InputError(
                 f"the stage `{stage}` has not been done",
                 where=self.path,
                 advice=f"treering run {self.path / RECIPE} --runs {self.path.parent}",
             )
-        return verify_manifest(self.stage(stage))
+        manifest = verify_manifest(self.stage(stage))
+        refuse_other_inputs(self.stage(stage), manifest, stage_digest(self.recipe, stage, manifest.reads))
+        return manifest
 
     def find(self, stage: str, reads: dict[str, str], *, replaceable: bool = False) -> Manifest | None:
         """Return the verified manifest of a stage made from these inputs, or None where it is to be done.

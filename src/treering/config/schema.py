@@ -12,8 +12,8 @@ from treering.config.presets import apply_preset
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
-PositiveCount = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+PositiveCount = Annotated[int, Field(ge=1, lt=2**63)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Domain = Annotated[str, Field(min_length=1, max_length=200)]
@@ -54,7 +54,7 @@ class FileSource(Section):
 
 
 class DatasetSource(Section):
-    """A data set of the Hugging Face `datasets` library, pinned to a commit; a local folder has no revision but may have a digest."""
+    """A data set of the Hugging Face `datasets` library, pinned to a commit; a local folder has no revision."""
 
     dataset: Annotated[str, Field(min_length=1)]
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
@@ -71,9 +71,7 @@ def _kind_of_source(value: Any) -> str | None:
 
 
 Source = Annotated[
-    Annotated[BuiltinSource, Tag("builtin")]
-    | Annotated[FileSource, Tag("path")]
-    | Annotated[DatasetSource, Tag("dataset")],
+    Annotated[BuiltinSource, Tag("builtin")] | Annotated[FileSource, Tag("path")] | Annotated[DatasetSource, Tag("dataset")],
     Discriminator(_kind_of_source),
 ]
 
@@ -91,7 +89,7 @@ class CorpusSection(Section):
 class TrainedTokenizer(Section):
     """A byte-level BPE tokenizer trained on the corpus; `sample_fraction` of the documents, chosen by digest."""
 
-    vocabulary_size: Annotated[int, Field(ge=258)]
+    vocabulary_size: Annotated[int, Field(ge=258, lt=2**31)]
     minimum_frequency: PositiveCount = 2
     sample_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     end_of_document: str = "<|endoftext|>"
@@ -126,7 +124,7 @@ class OrderSection(Section):
     """How the flat tokens are cut into sequences, and the data seed that orders them."""
 
     seed: Seed = 1234
-    sequence_length: Annotated[int, Field(ge=2)]
+    sequence_length: Annotated[int, Field(ge=2, lt=2**63)]
 
 
 class Initialisation(Section):
@@ -150,10 +148,10 @@ class ModelSection(Section):
     num_hidden_layers: PositiveCount
     num_attention_heads: PositiveCount
     intermediate_size: PositiveCount
-    max_position_embeddings: Annotated[int, Field(ge=2)]
+    max_position_embeddings: Annotated[int, Field(ge=2, lt=2**63)]
     hidden_act: Literal["gelu", "gelu_pytorch_tanh"] = "gelu"
     rotary_pct: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
-    rotary_emb_base: Annotated[int, Field(ge=1)] = 10000
+    rotary_emb_base: Annotated[int, Field(ge=1, lt=2**63)] = 10000
     use_parallel_residual: bool = True
     attention_bias: bool = True
     tie_word_embeddings: bool = False
@@ -252,35 +250,36 @@ class EvaluationSection(Section):
     heldout_tokens: PositiveCount = 1_000_000
 
 
-class Paper(Section):
-    """The paper behind a release."""
-
-    title: str
-    url: str
-
-
 class CardSection(Section):
-    """What only a person knows about a release. Everything else on the card comes from records."""
+    """What only a person knows about a release. Everything else on the card comes from records.
+
+    Nothing here is needed to train; `card.required.require_card` says what a card needs. `paper` is a link, or `none` where
+    there is no paper. `license_name` and `license_link` go with `license: other`.
+    """
 
     organisation: Name | None = None
-    model_name: str | None = None
+    model_name: Name | None = None
     suite: str | None = None
     suite_url: str | None = None
+    paper: str | None = None
     distinction: str | None = None
     motivation: str | None = None
+    architecture_notes: str | None = None
     data_description: str | None = None
     known_biases: str | None = None
-    architecture_notes: str | None = None
     training_notes: str | None = None
     evaluation_commentary: str | None = None
     research_uses: tuple[str, ...] | None = None
     reproduction_notes: str | None = None
     license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
     language: tuple[str, ...] | None = None
     datasets: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     citation: str | None = None
     about: str | None = None
+    related_resources: tuple[str, ...] = ()
 
 
 class ObserveSection(Section):
@@ -308,14 +307,16 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, value: Any) -> Any:
-        """Spell out what follows from other sections: the sequence length and the micro-batch where they are left out."""
-        if not isinstance(value, dict):
-            return value
-        spelled = dict(value)
-        _derive(spelled, "order", "sequence_length", _positions(value.get("model")))
-        batch = value.get("training", {}).get("global_batch_size") if isinstance(value.get("training"), dict) else None
-        _derive(spelled, "training", "micro_batch_size", batch)
-        return spelled
+        return spell_out(value) if isinstance(value, dict) else value
+
+
+def spell_out(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe's sections with what follows from others: sequence length and micro-batch where they are left out."""
+    spelled = dict(value)
+    _derive(spelled, "order", "sequence_length", _positions(value.get("model")))
+    batch = value.get("training", {}).get("global_batch_size") if isinstance(value.get("training"), dict) else None
+    _derive(spelled, "training", "micro_batch_size", batch)
+    return spelled
 
 
 def _positions(model: Any) -> Any:

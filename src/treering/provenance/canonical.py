@@ -22,8 +22,10 @@ def record_bytes(name: str, version: int, body: Mapping[str, Any]) -> bytes:
     """Return a record as readable JSON that opens with its format and version, other keys sorted.
 
     Raises:
-        ValueError: When a number is not finite.
+        ValueError: When a number is not finite, or the body has a `format` or `version` of its own.
     """
+    if taken := {"format", "version"} & body.keys():
+        raise ValueError(f"a record's body cannot have {sorted(taken)}")
     sorted_body = json.loads(canonical_json(body))
     document = {"format": f"treering/{name}", "version": version, **sorted_body}
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
@@ -41,10 +43,10 @@ def read_record(path: Path, name: str, version: int) -> dict[str, Any]:
         FormatError: When the file is missing, is not JSON, or is another format or version.
     """
     try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+        document = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise FormatError("there is no such record", where=path, expected=f"treering/{name} version {version}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError("this is not a JSON document", where=path, found=error) from error
     if not isinstance(document, dict):
         raise FormatError("this is not a record", where=path, expected="a JSON object", found=type(document).__name__)
@@ -57,3 +59,7 @@ def read_record(path: Path, name: str, version: int) -> dict[str, Any]:
             found=f"{found[0]} version {found[1]}",
         )
     return document
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")

@@ -11,7 +11,17 @@ from pathlib import Path
 
 from treering import __version__
 
-_PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "transformers", "huggingface_hub", "lm_eval", "datasets", "pydantic")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "tokenizers",
+    "safetensors",
+    "transformers",
+    "huggingface_hub",
+    "lm_eval",
+    "datasets",
+    "pydantic",
+)
 
 
 def describe_software() -> dict[str, str]:
@@ -32,11 +42,10 @@ def describe_machine() -> dict[str, str]:
 
 def hugging_face_cache() -> Path:
     """Return the folder of Hugging Face's local cache, found as huggingface_hub finds it."""
-    if cache := os.environ.get("HF_HUB_CACHE"):
-        return Path(cache).expanduser()
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    home = os.environ.get("HF_HOME")
-    return (Path(home).expanduser() if home else cache_home / "huggingface") / "hub"
+    cache_home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("HF_HOME", f"{cache_home}/huggingface")
+    hub = os.environ.get("HUGGINGFACE_HUB_CACHE", f"{home}/hub")
+    return Path(os.path.expandvars(os.environ.get("HF_HUB_CACHE", hub))).expanduser()
 
 
 def _version(package: str) -> str:

@@ -18,6 +18,10 @@ _STORAGE_PROBLEMS = {
     errno.EACCES: ("this may not be written", "choose a folder that can be written, or mend its permissions"),
     errno.EPERM: ("this may not be written", "choose a folder that can be written, or mend its permissions"),
     errno.ENOTDIR: ("a file stands where a folder is needed", "move the file away, or choose another folder"),
+    errno.EEXIST: ("a file stands where a folder is needed", "move the file away, or choose another folder"),
+    errno.EISDIR: ("a folder stands where a file is needed", "move the folder away, or choose another"),
+    errno.ENAMETOOLONG: ("the path is too long for this file system", "choose a folder nearer to the root"),
+    errno.EIO: ("the disk reports an error", "check the disk, then run the same command again: what is whole is kept"),
 }
 
 
@@ -46,11 +50,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.partial")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
         _sync(path.parent)
 
 
@@ -58,19 +66,21 @@ def write_atomically(path: Path, content: bytes) -> None:
 def whole_directory(target: Path) -> Iterator[Path]:
     """Give an empty folder to fill; it takes the place of `target` only when the block ends without an error.
 
-    A folder left by an interrupted attempt is removed first; after an error the unfinished one is removed.
+    What an interrupted attempt has left is removed first; after an error the unfinished folder is removed.
 
     Raises:
         StorageError: When the disk is full or the folder cannot be written.
     """
     partial = target.with_name(f".{target.name}.partial")
+    retired = target.with_name(f".{target.name}.retired")
     with storage_errors(target):
         remove_tree(partial)
+        remove_tree(retired)
         partial.mkdir(parents=True)
         try:
             yield partial
             sync_tree(partial)
-            _put_in_place(partial, target)
+            _put_in_place(partial, target, retired)
         except BaseException:
             remove_tree(partial)
             raise
@@ -110,16 +120,12 @@ def exclusive(directory: Path) -> Iterator[None]:
         yield
 
 
-def _put_in_place(partial: Path, target: Path) -> None:
+def _put_in_place(partial: Path, target: Path, retired: Path) -> None:
     if target.exists():
-        retired = target.with_name(f".{target.name}.retired")
-        remove_tree(retired)
-        target.rename(retired)
-        partial.rename(target)
-        remove_tree(retired)
-    else:
-        partial.rename(target)
+        target.rename(retired)  # a folder cannot be renamed over one that holds files
+    partial.rename(target)
     _sync(target.parent)
+    remove_tree(retired)
 
 
 def _sync(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Manifests: every file of a folder with its size and digest, written last; and whether they still hold."""
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ from treering.provenance.digests import digest_file, digest_value
 MANIFEST = "manifest.json"
 _FORMAT = ("manifest", 1)
 _SHOWN_PROBLEMS = 10
-_verified: dict[tuple[str, str], tuple[tuple[int, int, int], ...]] = {}
+_SETTLED_NANOSECONDS = 2_000_000_000  # a file system's clock ticks coarsely: two writes within a tick bear one time
+
+_Stamp = tuple[int, int, int]
+_verified: dict[tuple[str, str], tuple[_Stamp, ...]] = {}
 
 
 @dataclass(frozen=True, order=True)
@@ -85,6 +89,9 @@ def read_manifest(directory: Path) -> Manifest:
         manifest = Manifest(str(body["stage"]), str(body["stage_digest"]), dict(body["reads"]), files)
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError("this manifest lacks a field or has one of a wrong type", where=path, found=repr(error)) from error
+    paths = [entry.path for entry in files]
+    if paths != sorted(set(paths)):
+        raise FormatError("this manifest lists files twice or out of order", where=path)
     outside = [entry.path for entry in files if Path(entry.path).is_absolute() or ".." in Path(entry.path).parts]
     if outside:
         raise FormatError("this manifest names files outside its folder", where=path, found=outside)
@@ -100,7 +107,8 @@ def verify_manifest(directory: Path) -> Manifest:
     """
     manifest = read_manifest(directory)
     memo = (str(directory.resolve()), manifest.digest)
-    if memo in _verified and _verified[memo] == _stamps(directory, manifest.files):
+    stamps = _stamps(directory, manifest.files)  # before the reading, so that a change during it is seen the next time
+    if stamps is not None and _verified.get(memo) == stamps:
         return manifest
     problems = list(_differences(directory, manifest))
     if problems:
@@ -113,7 +121,8 @@ def verify_manifest(directory: Path) -> Manifest:
             found=shown,
             advice=f"restore them, or delete {directory.name}/ and everything made from it, and run the same command again",
         )
-    _verified[memo] = _stamps(directory, manifest.files)
+    if stamps is not None:
+        _verified[memo] = stamps
     return manifest
 
 
@@ -129,16 +138,26 @@ def find_stage(directory: Path, stage_digest: str, *, replaceable: bool = False)
     """
     if not (directory / MANIFEST).exists():
         return None
-    found = read_manifest(directory).stage_digest
-    if found == stage_digest:
-        return verify_manifest(directory)
-    if replaceable:
+    manifest = read_manifest(directory)
+    if replaceable and manifest.stage_digest != stage_digest:
         return None
+    refuse_other_inputs(directory, manifest, stage_digest)
+    return verify_manifest(directory)
+
+
+def refuse_other_inputs(directory: Path, manifest: Manifest, stage_digest: str) -> None:
+    """Do nothing where a manifest's inputs have the digest they should have.
+
+    Raises:
+        IntegrityError: When they have another.
+    """
+    if manifest.stage_digest == stage_digest:
+        return
     raise IntegrityError(
         "this stage was made from other inputs",
         where=directory,
         expected=f"inputs with digest {stage_digest}",
-        found=found,
+        found=manifest.stage_digest,
         advice=f"restore what changed, or delete {directory.name}/ and everything made from it to make them anew",
     )
 
@@ -160,9 +179,12 @@ def _differences(directory: Path, manifest: Manifest) -> Iterable[str]:
         yield f"{path} is not listed"
 
 
-def _stamps(directory: Path, files: Iterable[FileEntry]) -> tuple[tuple[int, int, int], ...] | None:
+def _stamps(directory: Path, files: Iterable[FileEntry]) -> tuple[_Stamp, ...] | None:
+    """Return what changes whenever a file does; None where a file is absent, or too young for its time to tell."""
     listed = [entry.path for entry in files]
     if list_files(directory) != sorted(listed):
         return None
     stats = [(directory / path).stat() for path in listed]
-    return tuple((stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in stats)
+    if any(stat.st_ctime_ns > time.time_ns() - _SETTLED_NANOSECONDS for stat in stats):
+        return None
+    return tuple((stat.st_size, stat.st_ctime_ns, stat.st_ino) for stat in stats)

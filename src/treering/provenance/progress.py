@@ -37,7 +37,8 @@ class Silence:
     """A Progress that shows nothing."""
 
     @contextmanager
-    def task(self, description: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
+    def task(self, description: str, total: float | None = None, unit: str = "") -> Iterator[Task]:  # noqa: ARG002
+        """Begin a step that nobody watches."""
         yield _SilentTask()
 
 

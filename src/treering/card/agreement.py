@@ -1,0 +1,86 @@
+"""Records that speak of the same thing, and whether they say the same."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from treering.card.claims import Evidence
+from treering.card.records import CORPUS, EVALUATION, HARNESS, ORDER, REVISIONS, TOKENS, TRAINING, UNIGRAM, Records
+from treering.errors import ClaimError
+
+_CONFIG_FIELDS = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings",
+    "hidden_act", "rotary_pct", "rotary_emb_base", "use_parallel_residual", "attention_bias", "tie_word_embeddings",
+    "layer_norm_eps",
+)  # fmt: skip
+_EQUAL = (
+    (f"{CORPUS}#/train/documents", f"{TOKENS}#/train/documents"),
+    (f"{CORPUS}#/validation/documents", f"{TOKENS}#/validation/documents"),
+    (f"{TOKENS}#/train/tokens", f"{ORDER}#/train_tokens"),
+    ("recipe.yaml#/training/steps", f"{TRAINING}#/steps"),
+    ("recipe.yaml#/training/steps", f"{ORDER}#/steps"),
+    ("recipe.yaml#/training/global_batch_size", f"{ORDER}#/global_batch_size"),
+    ("recipe.yaml#/order/sequence_length", f"{ORDER}#/sequence_length"),
+    ("recipe.yaml#/order/seed", f"{ORDER}#/seed"),
+    ("recipe.yaml#/revisions/dtype", f"{REVISIONS}#/dtype"),
+    (f"{REVISIONS}#/main", f"{HARNESS}#/revision"),
+    (f"{UNIGRAM}#/bits_per_byte", f"{EVALUATION}#/unigram_bits_per_byte"),
+)
+
+
+def refuse_contradictions(records: Records) -> None:
+    """Refuse records that contradict each other: no card could be true of all of them.
+
+    Raises:
+        ClaimError: When two records differ about the same thing; lists every such pair with both values.
+    """
+    found = [*_in_fields(records), *_in_lists(records), *_in_verdicts(records)]
+    if found:
+        raise ClaimError(
+            "the records contradict each other",
+            where=", ".join(sorted({place for problem in found for place in problem[0]})),
+            expected="the same from every record",
+            found="; ".join(sentence for _, sentence in found),
+            advice="delete the later of the two stages' folders and run the same command again",
+        )
+
+
+_Problem = tuple[tuple[str, ...], str]
+
+
+def _in_fields(records: Records) -> Iterator[_Problem]:
+    config = records.main_config
+    pairs = [*_EQUAL, (f"{EVALUATION}#/last_bits_per_byte", f"{records.main_heldout}#/bits_per_byte")]
+    pairs += [(f"recipe.yaml#/model/{field}", f"{config}#/{field}") for field in _CONFIG_FIELDS]
+    for pair in pairs:
+        first, second = (records.value(*Evidence.at(address)) for address in pair)
+        if first != second:
+            yield tuple(Evidence.at(address).record for address in pair), f"{pair[0]} is {first!r}, {pair[1]} is {second!r}"
+
+
+def _in_lists(records: Records) -> Iterator[_Problem]:
+    trained = records.value(TRAINING, "/checkpoint_steps")
+    published = [revision["step"] for revision in records.value(REVISIONS, "/revisions")]
+    evaluated = [revision["step"] for revision in records.value(EVALUATION, "/revisions")]
+    if not published:
+        yield (REVISIONS,), "there is not one revision"
+    if trained != published:
+        yield (TRAINING, REVISIONS), f"checkpoints {trained}, revisions {published}"
+    if evaluated != published:
+        yield (REVISIONS, EVALUATION), f"revisions {published}, evaluated {evaluated}"
+    last, main = _named(records.value(REVISIONS, "/revisions")), records.value(REVISIONS, "/main")
+    if last != main:
+        yield (REVISIONS,), f"`main` is {main}, the last revision {last}"
+
+
+def _in_verdicts(records: Records) -> Iterator[_Problem]:
+    last, revisions = records.value(EVALUATION, "/last_bits_per_byte"), records.value(EVALUATION, "/revisions")
+    if not revisions or revisions[-1]["bits_per_byte"] != last:
+        yield (EVALUATION,), f"last_bits_per_byte is {last}, the last revision's is another"
+    for name in ("untrained", "unigram"):
+        other, verdict = records.value(EVALUATION, f"/{name}_bits_per_byte"), records.value(EVALUATION, f"/better_than_{name}")
+        if verdict != (None if other is None else last < other):
+            yield (EVALUATION,), f"better_than_{name} is {verdict}, at {last} against {other} bits per byte"
+
+
+def _named(revisions: list[dict[str, Any]]) -> str | None:
+    return revisions[-1]["name"] if revisions else None

@@ -1,0 +1,125 @@
+"""What the model is not for, how to make it again, how to cite it, and who made it."""
+
+from collections.abc import Iterator
+
+from treering.card.claims import Claims
+from treering.card.forms import PINNED
+from treering.card.markdown import bullets, fenced, link
+from treering.card.records import ENVIRONMENT
+from treering.card.release import STAGES_BELOW
+from treering.card.required import NO_PAPER, repository
+from treering.card.sections.introduction import title
+from treering.config.schema import BuiltinSource, DatasetSource, FileSource
+
+_PROMISES = (
+    "With the software, the kind of processor and the number of threads named above, the recipe gives the same bytes:",
+    "corpus, tokens, data order, every checkpoint, every revision and every record, however often the run is interrupted.",
+    "On another kind of machine, corpus, tokens and data order are the same bytes still;",
+    "weights and scores then differ by floating-point rounding and by what grows out of it.",
+)
+
+
+def limitations(claims: Claims) -> str:
+    """Return what the model is not, and what research it is for."""
+    uses = claims.records.recipe.card.research_uses or ()
+    return "\n".join(
+        [
+            "## Limitations and Intended Use",
+            "",
+            f"{title(claims)} is a raw language model released for research purposes.",
+            "It has not been fine-tuned for instruction following, safety, or any particular downstream task.",
+            "",
+            "This model will produce biased, offensive, and factually incorrect text.",
+            "It reflects the biases present in its training data.",
+            "Do not rely on it for factual accuracy or use it in any setting where its outputs could cause harm.",
+            "",
+            "Intended research applications include:",
+            "",
+            bullets([claims.quote(f"research_uses/{index}") for index in range(len(uses))]),
+        ]
+    )
+
+
+def reproducing(claims: Claims) -> str:
+    """Return what reproducible means here, and the commands that do it."""
+    digest = claims.cite("digest of stages", *(f"{stage}/manifest.json#/files" for stage in STAGES_BELOW))
+    evidence = link("`claims.json`", "claims.json")
+    notes = ["", claims.quote("reproduction_notes")] if claims.records.recipe.card.reproduction_notes else []
+    return "\n".join(
+        [
+            "## Reproducing This Model",
+            "",
+            f"{title(claims)} is fully reproducible.",
+            *_PROMISES,
+            "",
+            bullets(list(_preparations(claims))),
+            "",
+            _commands(claims),
+            "",
+            f"The digest of everything below this card is {digest}; the card of a run made again shows the same one.",
+            f"Each number on this card is listed in {evidence} with the record that it follows from.",
+            *notes,
+        ]
+    )
+
+
+def _preparations(claims: Claims) -> Iterator[str]:
+    version = claims.cite("text", f"{ENVIRONMENT}#/software/treering")
+    yield f"Software: treering {version}, as a package or from a clone of its repository at the tag v{version}"
+    for index in range(len(claims.records.recipe.corpus.sources)):
+        yield f"Data: {_source(claims, index)}"
+    yield "Configuration: the recipe in this repository, which is the resolved recipe of the run"
+
+
+def _source(claims: Claims, index: int) -> str:
+    source, address = claims.records.recipe.corpus.sources[index], f"recipe.yaml#/corpus/sources/{index}"
+    if isinstance(source, BuiltinSource):
+        name, version = claims.cite("code", f"{address}/builtin"), claims.cite("text", f"{address}/version")
+        return f"nothing to do; the texts come with the package {name} {version}, and are checked by digest"
+    if isinstance(source, DatasetSource) and source.revision:
+        name, revision = claims.cite("code", f"{address}/dataset"), claims.cite("code", f"{address}/revision")
+        return f"nothing to do; {name} at {revision} is loaded from the Hugging Face Hub"
+    field = "path" if isinstance(source, FileSource) else "dataset"
+    return f"put {claims.cite('code', f'{address}/{field}')} where the recipe names it; its digest stands above"
+
+
+def _commands(claims: Claims) -> str:
+    software = claims.value(f"{ENVIRONMENT}#/software")
+    pins = [
+        claims.cite(f"requirement {package}", f"{ENVIRONMENT}#/software/{package}")
+        for package in PINNED
+        if software.get(package, "absent") != "absent"
+    ]
+    return "\n".join(
+        [
+            "```bash",
+            f"pip install {' '.join(pins)}",
+            f"hf download {repository(claims.records.recipe)} recipe.yaml --local-dir .",
+            "treering run recipe.yaml",
+            "```",
+        ]
+    )
+
+
+def citation(claims: Claims) -> str:
+    """Return the BibTeX entry to cite."""
+    entry = fenced("bibtex", str(claims.records.recipe.card.citation))
+    return "\n".join(["## Citation", "", "If you use this model in your research, please cite:", "", entry])
+
+
+def about(claims: Claims) -> str:
+    """Return who made the model, and related resources."""
+    card = claims.records.recipe.card
+    organisation = claims.cite("text", "recipe.yaml#/card/organisation")
+    resources = [
+        f"The resolved recipe of this run: {link('`recipe.yaml`', 'recipe.yaml')}",
+        f"The evidence of every number: {link('`claims.json`', 'claims.json')}",
+    ]
+    if card.paper != NO_PAPER:
+        resources.append(link("The paper", claims.cite("as it is", "recipe.yaml#/card/paper")))
+    if card.suite_url:
+        resources.append(
+            link(claims.cite("text", "recipe.yaml#/card/suite"), claims.cite("as it is", "recipe.yaml#/card/suite_url"))
+        )
+    resources += [claims.quote(f"related_resources/{index}") for index in range(len(card.related_resources))]
+    return "\n".join([f"## About {organisation}", "", claims.quote("about"), "", "Related resources:", "", bullets(resources)])

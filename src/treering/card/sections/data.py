@@ -1,0 +1,110 @@
+"""What the model was trained on."""
+
+from treering.card.claims import Claims
+from treering.card.markdown import escape, table
+from treering.card.numbers import plural
+from treering.card.records import CORPUS, ORDER, TOKENS, pointer
+from treering.card.sections.introduction import title
+
+_SHOWN_SOURCES = 8
+_DROPPED = {
+    "duplicate": ("exact duplicate", "exact duplicates"),
+    "too_short": ("text that is too short", "texts that are too short"),
+}
+
+
+def data(claims: Claims) -> str:
+    """Return what the corpus is, how it was made, what was dropped and held out, and its known biases."""
+    return "\n".join(
+        [
+            "## Training",
+            "",
+            "### Data",
+            "",
+            _amount(claims),
+            "",
+            claims.quote("data_description"),
+            "",
+            _sources(claims),
+            "",
+            _normalization(claims),
+            _dropped(claims),
+            _held_out(claims),
+            _tokenization(claims),
+            _sequences(claims),
+            *_domains(claims),
+            "",
+            claims.quote("known_biases"),
+        ]
+    )
+
+
+def _amount(claims: Claims) -> str:
+    tokens = claims.amount(f"{TOKENS}#/train/tokens", "token")
+    documents = claims.amount(f"{TOKENS}#/train/documents", "document")
+    size = claims.cite("size", f"{CORPUS}#/train/bytes")
+    ratio = claims.cite("ratio", f"{TOKENS}#/train/bytes", f"{TOKENS}#/train/tokens")
+    return f"{title(claims)} was trained on {tokens} in {documents} ({size} of text in UTF-8, {ratio} bytes per token)."
+
+
+def _sources(claims: Claims) -> str:
+    number = len(claims.value(f"{CORPUS}#/sources"))
+    rows = [_source(claims, f"{CORPUS}#/sources/{index}") for index in range(min(number, _SHOWN_SOURCES))]
+    shown = table(("Source", "Documents read", "Bytes read", "Digest"), rows)
+    more = f"\n\nThe first of {claims.cite('length', f'{CORPUS}#/sources')} sources." if number > len(rows) else ""
+    return shown + more
+
+
+def _source(claims: Claims, address: str) -> tuple[str, ...]:
+    return (
+        claims.cite("code", f"{address}/source"),
+        claims.cite("count", f"{address}/documents_read"),
+        claims.cite("size", f"{address}/bytes_read"),
+        claims.cite("short digest", f"{address}/digest"),
+    )
+
+
+def _normalization(claims: Claims) -> str:
+    if claims.value(f"{CORPUS}#/normalisation") == "none":
+        return "Texts were taken as they are, without Unicode normalization."
+    return f"Texts were brought into Unicode's normal form {claims.cite('text', f'{CORPUS}#/normalisation')}."
+
+
+def _dropped(claims: Claims) -> str:
+    parts = []
+    for reason in claims.value(f"{CORPUS}#/dropped"):
+        words = _DROPPED.get(reason, (escape(reason.replace("_", " ")),) * 2)
+        parts.append(claims.amount(f"{CORPUS}#{pointer('dropped', reason)}", *words))
+    unsought = " Duplicates were not looked for." if claims.value(f"{CORPUS}#/deduplication") == "none" else ""
+    return f"Dropped: {', '.join(parts) if parts else 'nothing'}.{unsought}"
+
+
+def _held_out(claims: Claims) -> str:
+    documents = claims.amount(f"{TOKENS}#/validation/documents", "document")
+    tokens = claims.amount(f"{TOKENS}#/validation/tokens", "token")
+    verb = plural(claims.value(f"{TOKENS}#/validation/documents"), "was", "were")
+    share = claims.cite("percent", f"{CORPUS}#/validation_fraction")
+    return f"{documents} ({tokens}) {verb} held out, chosen by digest at a share of {share}, and never trained on."
+
+
+def _tokenization(claims: Claims) -> str:
+    trained = claims.value(f"{TOKENS}#/tokenizer/kind") == "trained"
+    origin = "trained on the training documents" if trained else "taken over from elsewhere"
+    entries = claims.amount(f"{TOKENS}#/tokenizer/vocabulary_size", "entry", "entries")
+    end = claims.cite("code", f"{TOKENS}#/tokenizer/end_of_document")
+    return f"The tokenizer, {origin}, has {entries}; each document is followed by the end-of-document token {end}."
+
+
+def _sequences(claims: Claims) -> str:
+    sequences = claims.amount(f"{ORDER}#/sequences", "sequence")
+    length = claims.amount(f"{ORDER}#/sequence_length", "token")
+    return f"All tokens in a row were cut into {sequences} of {length}, each epoch in a pseudorandom order of its own."
+
+
+def _domains(claims: Claims) -> list[str]:
+    domains = f"{CORPUS}#/domains"
+    return (
+        ["", "Documents by domain, held-out ones included:", "", claims.cite("domains", domains)]
+        if len(claims.value(domains)) > 1
+        else []
+    )

@@ -1,0 +1,146 @@
+"""What the model can do, against chance, an untrained model and the simplest model of its corpus."""
+
+from collections.abc import Iterator
+
+from treering.card.claims import Claims
+from treering.card.forms import ABSENT
+from treering.card.markdown import link, table
+from treering.card.records import EVALUATION, HARNESS, REVISIONS, UNIGRAM
+from treering.card.sections.introduction import title
+
+_SHOWN_REVISIONS = 24
+HARNESS_PAGE = "https://github.com/EleutherAI/lm-evaluation-harness"
+
+
+def evaluation(claims: Claims) -> str:
+    """Return the harness's scores, the held-out scores of the revisions, and what they say."""
+    card = claims.records.recipe.card
+    commentary = ["", claims.quote("evaluation_commentary")] if card.evaluation_commentary else []
+    return "\n".join(
+        [
+            "## Evaluation",
+            "",
+            _setting(claims),
+            "",
+            _scores(claims),
+            "",
+            *_remarks(claims),
+            "No other model was evaluated beside it; to compare models of similar size, run the same tasks and settings.",
+            "",
+            "On text held out from training, every revision was scored:",
+            "",
+            _heldout(claims),
+            "",
+            *_verdicts(claims),
+            *commentary,
+        ]
+    )
+
+
+def _setting(claims: Claims) -> str:
+    harness, version = (
+        link("Language Model Evaluation Harness", HARNESS_PAGE),
+        claims.cite("text", f"{HARNESS}#/harness_version"),
+    )
+    revision, dtype = claims.cite("code", f"{HARNESS}#/revision"), claims.cite("text", f"{HARNESS}#/dtype")
+    return f"We evaluate {title(claims)} using the {harness} (version {version}): the {revision} revision, in {dtype}."
+
+
+def _scores(claims: Claims) -> str:
+    rows = [_score(claims, task, metric) for task, metric in _metrics(claims)]
+    return table(("Benchmark", "Metric", "Score ± stderr", "Chance", "What it measures"), rows)
+
+
+def _metrics(claims: Claims) -> Iterator[tuple[str, str]]:
+    for number, task in enumerate(claims.value(f"{HARNESS}#/tasks")):
+        address = f"{HARNESS}#/tasks/{number}"
+        yield from ((address, f"{address}/metrics/{index}") for index in range(len(task["metrics"])))
+
+
+def _score(claims: Claims, task: str, metric: str) -> tuple[str, ...]:
+    samples, shots = claims.amount(f"{task}/samples", "sample"), claims.cite("count", f"{task}/num_fewshot")
+    arrow = "↑" if claims.value(f"{metric}/higher_is_better") else "↓"
+    return (
+        f"{claims.cite('code', f'{task}/task')} ({samples}, {shots}-shot)",
+        f"{claims.cite('code', f'{metric}/metric')} {arrow}",
+        claims.cite("score", f"{metric}/value", f"{metric}/stderr"),
+        claims.cite("chance", f"{metric}/chance"),
+        claims.cite("text", f"{task}/what_it_measures"),
+    )
+
+
+def _remarks(claims: Claims) -> Iterator[str]:
+    for task, metric in _metrics(claims):
+        if claims.value(f"{metric}/chance") is not None and claims.value(f"{metric}/stderr") is not None:
+            parts = [f"{metric}/{field}" for field in ("value", "stderr", "chance", "higher_is_better")]
+            standing = claims.cite("against chance", *parts)
+            yield f"On {claims.cite('code', f'{task}/task')}, {claims.cite('code', f'{metric}/metric')} is {standing}."
+    for number, task in enumerate(claims.value(f"{HARNESS}#/tasks")):
+        if task["truncated"]:
+            address = f"{HARNESS}#/tasks/{number}"
+            cut = claims.amount(f"{address}/truncated", "request")
+            yield f"On {claims.cite('code', f'{address}/task')}, {cut} did not fit into the context and lost their beginning."
+
+
+def _heldout(claims: Claims) -> str:
+    revisions = claims.value(f"{EVALUATION}#/revisions")
+    rows = [_revision(claims, index, revisions[index]["step"]) for index in shown_revisions(len(revisions))]
+    rows.append(
+        (
+            "unigram model of the corpus",
+            ABSENT,
+            claims.cite("loss", f"{UNIGRAM}#/bits_per_byte"),
+            claims.cite("score", f"{UNIGRAM}#/perplexity"),
+            claims.cite("loss", f"{UNIGRAM}#/loss_nats"),
+        )
+    )
+    shown = table(("Revision", "Tokens trained on", "Bits per byte", "Perplexity", "Loss (nats per token)"), rows)
+    if len(revisions) <= _SHOWN_REVISIONS:
+        return shown
+    number = claims.cite("length", f"{EVALUATION}#/revisions")
+    return f"{shown}\n\nOf {number} revisions, a selection is shown; all are in the records."
+
+
+def _revision(claims: Claims, index: int, step: int) -> tuple[str, ...]:
+    address = f"{EVALUATION}#/revisions/{index}"
+    name = claims.cite("code", f"{address}/name")
+    return (
+        f"{name} (untrained)" if step == 0 else name,
+        claims.cite("count", f"{REVISIONS}#/revisions/{index}/tokens"),
+        claims.cite("loss", f"{address}/bits_per_byte"),
+        claims.cite("score", f"{address}/perplexity"),
+        claims.cite("loss", f"{address}/loss_nats"),
+    )
+
+
+def shown_revisions(number: int) -> list[int]:
+    """Return which of so many revisions a table shows: all, or as many as fit, evenly, with the first and the last."""
+    if number <= _SHOWN_REVISIONS:
+        return list(range(number))
+    gaps = _SHOWN_REVISIONS - 1
+    return [index * (number - 1) // gaps for index in range(_SHOWN_REVISIONS)]
+
+
+def _verdicts(claims: Claims) -> Iterator[str]:
+    if claims.value(f"{EVALUATION}#/untrained_bits_per_byte") is None:
+        yield "No untrained revision was kept to compare with."
+    else:
+        yield _verdict(claims, "an untrained one", f"{EVALUATION}#/untrained_bits_per_byte")
+    yield _verdict(claims, "a unigram model of the corpus", f"{EVALUATION}#/unigram_bits_per_byte")
+    revisions = claims.value(f"{EVALUATION}#/revisions")
+    if min(revision["bits_per_byte"] for revision in revisions) < revisions[-1]["bits_per_byte"]:
+        yield f"The lowest value is not the last one's: it is that of {claims.cite('lowest', f'{EVALUATION}#/revisions')}."
+    targets = claims.amount(f"{claims.records.main_heldout}#/targets", "token")
+    size = claims.cite("size", f"{claims.records.main_heldout}#/bytes")
+    yield f"Measured on {targets} ({size} of text) that come from the same sources as the training text."
+    yield "Bits per byte compare across tokenizers on the same text; perplexity and loss per token do not."
+
+
+def _verdict(claims: Claims, name: str, other: str) -> str:
+    last = f"{EVALUATION}#/last_bits_per_byte"
+    value, against, margin = claims.cite("loss", last), claims.cite("loss", other), claims.cite("margin", last, other)
+    standing = claims.cite("better", last, other)
+    return (
+        f"The trained model is {standing} {name}: "
+        f"{value} against {against} bits per byte on held-out text, a difference of {margin}."
+    )

@@ -1,0 +1,108 @@
+"""How the model was trained."""
+
+from treering.card.claims import Claims
+from treering.card.markdown import link
+from treering.card.records import ENVIRONMENT, ORDER, TRAINING
+
+_OPTIMIZER = "recipe.yaml#/training/optimizer"
+_SCHEDULE = "recipe.yaml#/training/schedule"
+_PRECISIONS = {"fp32": "fp32 arithmetic throughout", "bf16": "bf16 autocast over fp32 weights"}
+
+
+def procedure(claims: Claims) -> str:
+    """Return software, machine, amounts, optimizer and schedule of the training, and where its whole recipe is."""
+    recipe = link("`recipe.yaml`", "recipe.yaml")
+    notes = ["", claims.quote("training_notes")] if claims.records.recipe.card.training_notes else []
+    return "\n".join(
+        [
+            "### Procedure",
+            "",
+            _setting(claims),
+            _amounts(claims),
+            _optimizer(claims),
+            _schedule(claims),
+            _losses(claims),
+            "",
+            f"The complete training configuration is available at {recipe}, every default spelled out.",
+            _seeds(claims),
+            _course(claims),
+            *notes,
+        ]
+    )
+
+
+def _setting(claims: Claims) -> str:
+    treering, torch, python = (
+        claims.cite("text", f"{ENVIRONMENT}#/software/{package}") for package in ("treering", "torch", "python")
+    )
+    precision = _PRECISIONS[claims.value(f"{ENVIRONMENT}#/arithmetic/precision")]
+    return f"Training used treering {treering} with PyTorch {torch} (Python {python}) on {_device(claims)}, in {precision}."
+
+
+def _device(claims: Claims) -> str:
+    if claims.value(f"{ENVIRONMENT}#/arithmetic/device") != "cpu":
+        return f"one {claims.cite('text', f'{ENVIRONMENT}#/arithmetic/device')}"
+    processor = claims.cite("text", f"{ENVIRONMENT}#/machine/processor")
+    architecture = claims.cite("text", f"{ENVIRONMENT}#/machine/architecture")
+    kernels = claims.cite("text", f"{ENVIRONMENT}#/arithmetic/processor_capability")
+    threads = claims.amount(f"{ENVIRONMENT}#/arithmetic/threads", "thread")
+    return f"a CPU ({processor}, {architecture}, {kernels} kernels, {threads})"
+
+
+def _amounts(claims: Claims) -> str:
+    sequences, length = f"{ORDER}#/global_batch_size", f"{ORDER}#/sequence_length"
+    steps = claims.amount(f"{TRAINING}#/steps", "step")
+    tokens = claims.amount(f"{TRAINING}#/tokens", "token")
+    epochs = claims.cite("ratio", f"{ORDER}#/positions", f"{ORDER}#/sequences")
+    operations = claims.cite("power of ten", f"{TRAINING}#/floating_point_operations")
+    batch = claims.cite("product", sequences, length)
+    shape = f"{claims.amount(sequences, 'sequence')} of {claims.amount(length, 'token')}"
+    micro_batch = claims.cite("count", "recipe.yaml#/training/micro_batch_size")
+    return (
+        f"The model was trained for {steps} ({tokens}, {epochs} epochs, {operations} floating-point operations) "
+        f"with a batch size of {batch} tokens ({shape}, {micro_batch} in each backward pass)."
+    )
+
+
+def _optimizer(claims: Claims) -> str:
+    first, second = (claims.cite("exact", f"{_OPTIMIZER}/betas/{index}") for index in (0, 1))
+    eps, decay = claims.cite("exact", f"{_OPTIMIZER}/eps"), claims.cite("exact", f"{_OPTIMIZER}/weight_decay")
+    clip = "without gradient clipping"
+    if claims.value(f"{_OPTIMIZER}/gradient_clip") is not None:
+        clip = f"gradients clipped to a norm of {claims.cite('exact', f'{_OPTIMIZER}/gradient_clip')}"
+    return (
+        f"The optimizer was AdamW (betas {first} and {second}, ε {eps}, "
+        f"weight decay {decay} on matrices and embeddings and none on biases and LayerNorms), {clip}."
+    )
+
+
+def _schedule(claims: Claims) -> str:
+    peak = claims.cite("exact", f"{_OPTIMIZER}/learning_rate")
+    floor = claims.cite("exact", f"{_SCHEDULE}/minimum_learning_rate")
+    shapes = {
+        "cosine": f"a cosine schedule that ends at {floor}",
+        "linear": f"a linear schedule that ends at {floor}",
+        "constant": "a constant schedule",
+        "neox-v1": f"GPT-NeoX's first cosine schedule (`neox-v1`: towards zero over all steps, but never below {floor})",
+        "neox": f"GPT-NeoX's present cosine schedule (`neox`), which ends at {floor}",
+    }
+    warmup = "without warmup"
+    if claims.value(f"{_SCHEDULE}/warmup_steps"):
+        warmup = f"after {claims.amount(f'{_SCHEDULE}/warmup_steps', 'step')} of linear warmup"
+    return f"The peak learning rate was {peak}, with {shapes[claims.value(f'{_SCHEDULE}/name')]} {warmup}."
+
+
+def _losses(claims: Claims) -> str:
+    first = claims.cite("loss", f"{TRAINING}#/first_loss_nats")
+    last = claims.cite("loss", f"{TRAINING}#/mean_loss_nats_last_tenth")
+    return f"The training loss was {first} nats per token at the first update and {last} on average over the last tenth."
+
+
+def _seeds(claims: Claims) -> str:
+    weights, order = claims.cite("as it is", "recipe.yaml#/model/seed"), claims.cite("as it is", f"{ORDER}#/seed")
+    return f"First weights come from the weight seed {weights}, the order of the data from the data seed {order}."
+
+
+def _course(claims: Claims) -> str:
+    digest = claims.cite("code", f"{TRAINING}#/run_digest")
+    return f"One recipe holds from the first step to the last (run digest {digest}); a restart leaves no trace in the weights."

@@ -1,0 +1,49 @@
+"""The training state: all that the next update depends on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from treering.config.schema import ModelSection
+from treering.model.initialisation import initial_weights
+from treering.provenance.digests import digest_bytes, digest_value
+
+
+@dataclass
+class TrainingState:
+    """Weights and AdamW's moments after `step` updates, each a mapping from parameter names to fp32 tensors.
+
+    The moments start at zero; learning rate, bias correction and batch follow from `step`.
+    """
+
+    step: int
+    weights: dict[str, Tensor]
+    first_moments: dict[str, Tensor]
+    second_moments: dict[str, Tensor]
+
+    def to(self, device: torch.device) -> "TrainingState":
+        """Return the state with its tensors on a device."""
+        moved = (
+            {n: t.to(device) for n, t in group.items()} for group in (self.weights, self.first_moments, self.second_moments)
+        )
+        return TrainingState(self.step, *moved)
+
+
+def initial_state(model: ModelSection) -> TrainingState:
+    """Return the state of step 0."""
+    weights = dict(initial_weights(model))
+    zeros = ({name: torch.zeros_like(weight) for name, weight in weights.items()} for _ in range(2))
+    return TrainingState(0, weights, *zeros)
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """Return the digest of a tensor's bytes in C order (little-endian machines only, as safetensors)."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return digest_bytes(flat.view(torch.uint8).numpy().data)
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """Return one digest for named tensors, from each one's name and bytes; how they are spread over files is not in it."""
+    return digest_value({name: tensor_digest(tensor) for name, tensor in weights.items()})

@@ -1,0 +1,143 @@
+"""Saving and loading training states, and finding the last whole one."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from treering.checkpoints.schedule import checkpoint_name
+from treering.checkpoints.state import TrainingState, tensor_digest
+from treering.errors import FormatError, IntegrityError, NonFiniteError
+from treering.provenance.canonical import read_record, write_record
+from treering.provenance.files import whole_directory
+from treering.provenance.manifests import MANIFEST, verify_manifest, write_manifest
+
+_RECORD = ("checkpoint", 1)
+_MOMENTS = ("first_moment", "second_moment")
+
+
+def save_checkpoint(folder: Path, state: TrainingState, run_digest: str, tokens: int) -> None:
+    """Write the checkpoint of a state into the checkpoints folder, whole or not at all.
+
+    Args:
+        tokens: Training targets seen so far.
+
+    Raises:
+        NonFiniteError: When a weight or moment is not finite.
+        StorageError: When the disk is full or the folder cannot be written.
+    """
+    moments = dict(zip(_MOMENTS, (state.first_moments, state.second_moments), strict=True))
+    optimizer = {f"{kind}.{name}": tensor for kind, group in moments.items() for name, tensor in group.items()}
+    _refuse_non_finite(state.step, {**state.weights, **optimizer})
+    with whole_directory(folder / checkpoint_name(state.step)) as partial:
+        _save_tensors(partial / "weights.safetensors", state.weights)
+        _save_tensors(partial / "optimizer.safetensors", optimizer)
+        digests = {name: tensor_digest(tensor) for name, tensor in {**state.weights, **optimizer}.items()}
+        body = {"step": state.step, "tokens": tokens, "run_digest": run_digest, "tensors": digests}
+        write_record(partial / "state.json", *_RECORD, body)
+        write_manifest(partial, "checkpoint", run_digest, {})
+
+
+def load_checkpoint(folder: Path, step: int, run_digest: str) -> TrainingState:
+    """Return the state saved at a step, verified file by file and tensor by tensor.
+
+    Raises:
+        ManifestError: When a file is not what the manifest says.
+        FormatError: When a file cannot be read.
+        IntegrityError: When the checkpoint belongs to another run, or a tensor is not what was saved.
+    """
+    place = folder / checkpoint_name(step)
+    record = read_checkpoint_record(place, run_digest)
+    optimizer = _load_tensors(place / "optimizer.safetensors")
+    weights = _load_tensors(place / "weights.safetensors")
+    _compare(place, {**weights, **optimizer}, record["tensors"])
+    groups = ({name: optimizer[f"{kind}.{name}"] for name in weights} for kind in _MOMENTS)
+    return TrainingState(int(record["step"]), weights, *groups)
+
+
+def load_weights(folder: Path, step: int, run_digest: str) -> dict[str, Tensor]:
+    """Return the weights saved at a step without the moments, verified.
+
+    Raises:
+        ManifestError, FormatError, IntegrityError: As for `load_checkpoint`.
+    """
+    place = folder / checkpoint_name(step)
+    record = read_checkpoint_record(place, run_digest)
+    weights = _load_tensors(place / "weights.safetensors")
+    _compare(place, weights, {name: digest for name, digest in record["tensors"].items() if not name.startswith(_MOMENTS)})
+    return weights
+
+
+def read_checkpoint_record(place: Path, run_digest: str) -> dict[str, Any]:
+    """Verify a checkpoint's files and return its record.
+
+    Raises:
+        ManifestError: When a file is not what the manifest says.
+        FormatError: When manifest or record cannot be read.
+        IntegrityError: When the checkpoint belongs to another run.
+    """
+    verify_manifest(place)
+    record = read_record(place / "state.json", *_RECORD)
+    if record["run_digest"] != run_digest:
+        raise IntegrityError(
+            "this checkpoint belongs to another run", where=place, expected=f"run {run_digest}", found=record["run_digest"]
+        )
+    if place.name != checkpoint_name(record["step"]):
+        raise IntegrityError(
+            "this checkpoint is of another step", where=place, expected=place.name, found=f"step {record['step']}"
+        )
+    return record
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """Return the steps of all whole checkpoints in a folder, ascending; what was not finished is not among them."""
+    names = [path.parent.name for path in folder.glob(f"step*/{MANIFEST}")]
+    return sorted(int(name.removeprefix("step")) for name in names if name.removeprefix("step").isdigit())
+
+
+def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    # One metadata key only: safetensors writes two or more in a random order.
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(held, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise _storage_problem(error) from error
+
+
+def _storage_problem(error: SafetensorError) -> OSError:
+    """Return the operating system's error that safetensors reports only as text, such as `(os error 28)`."""
+    _, _, tail = str(error).rpartition("os error ")
+    digits = tail.partition(")")[0]
+    return OSError(int(digits), str(error)) if digits.isdigit() else OSError(str(error))
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise FormatError("this is not a safetensors file", where=path, found=error) from error
+
+
+def _compare(place: Path, tensors: dict[str, Tensor], expected: dict[str, str]) -> None:
+    if sorted(tensors) != sorted(expected):
+        odd = sorted(tensors.keys() ^ expected.keys())
+        raise IntegrityError("the tensors are not those of the record", where=place, found=f"{odd[0]} is on one side only")
+    for name, tensor in tensors.items():
+        if (found := tensor_digest(tensor)) != expected[name]:
+            raise IntegrityError(
+                "a tensor is not what was saved", where=f"{place}, {name}", expected=expected[name], found=found
+            )
+
+
+def _refuse_non_finite(step: int, tensors: dict[str, Tensor]) -> None:
+    wrong = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if wrong:
+        raise NonFiniteError(
+            "the state to be saved has numbers that are not finite",
+            where=checkpoint_name(step),
+            found=", ".join(wrong[:5]) + (" …" if len(wrong) > 5 else ""),
+            advice="lower the learning rate or lengthen the warmup, under another name; earlier checkpoints stay",
+        )

@@ -1,0 +1,51 @@
+"""The command `treering`: its verbs, and what becomes of an error."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from treering import __version__
+from treering.cli import batch, card, evaluate, export, install, new, prepare, run, show, trace, train
+from treering.errors import TreeringError
+from treering.provenance.files import storage_errors
+
+app = typer.Typer(
+    name="treering",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (new, show, run, prepare, train, export, evaluate, card, install, batch, trace):
+    app.command(verb.NAME)(verb.command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"treering {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def treering(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """From a recipe and a corpus to an open language-model release that anyone can check.
+
+    Exit codes: 0 done, 1 a finding (bytes or numbers are not what was recorded), 2 wrong input, 3 the environment.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with the code of whatever happened."""
+    try:
+        with storage_errors(Path.cwd()):
+            app()
+    except TreeringError as error:
+        typer.echo(f"treering: {error}", err=True)
+        sys.exit(error.exit_code)

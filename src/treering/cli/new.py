@@ -1,0 +1,23 @@
+"""`treering new`: a recipe to start from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAME = "new"
+
+
+def command(name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the run.", show_default=False)]) -> None:
+    """Write NAME.yaml: a commented recipe that runs as it is, once its card is filled in."""
+    from treering.cli.terminal import print_next, say
+    from treering.config.template import new_recipe
+    from treering.errors import InputError
+    from treering.provenance.files import write_atomically
+
+    path, text = Path(f"{name}.yaml"), new_recipe(name)
+    if path.exists():
+        raise InputError("this file is there already", where=path, advice="choose another name, or move it away")
+    write_atomically(path, text.encode())
+    say(str(path))
+    print_next(f"treering show {path}", f"treering run {path}")

@@ -1,0 +1,74 @@
+"""`treering show`: a recipe resolved, and what it will take."""
+
+from typing import TYPE_CHECKING, Any
+
+from treering.cli.arguments import Json, Target
+
+if TYPE_CHECKING:
+    from treering.config.schema import Recipe
+
+NAME = "show"
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def command(target: Target, as_json: Json = False) -> None:
+    """Show a recipe with every value spelled out, its counts, its checkpoints, and the disk and time it takes."""
+    from treering.cli.terminal import print_json, print_next, say
+    from treering.config.digests import recipe_digest, resolved, run_digest
+    from treering.config.reading import read_recipe
+    from treering.config.yaml_text import write_yaml
+
+    recipe = read_recipe(target / "recipe.yaml" if target.is_dir() else target)
+    digests = {"recipe_digest": recipe_digest(recipe), "run_digest": run_digest(recipe)}
+    record = {**digests, **_consequences(recipe)}
+    if as_json:
+        print_json({"recipe": resolved(recipe), **record})
+        return
+    say(write_yaml(resolved(recipe)) + "---\n" + "\n".join(_lines(record)))
+    print_next(f"treering run {target}" if not target.is_dir() else f"treering batch 0 {target}")
+
+
+def _consequences(recipe: "Recipe") -> dict[str, Any]:
+    from treering.checkpoints.schedule import planned_steps
+    from treering.training.estimate import training_seconds
+    from treering.training.run import count_record
+
+    counts = count_record(recipe)
+    kept = planned_steps(recipe.checkpoints, recipe.training.steps)
+    checkpoint_bytes = 3 * _BYTES["float32"] * counts["parameters"]
+    revision_bytes = _BYTES[recipe.revisions.dtype] * counts["parameters"]
+    tokens_per_step = recipe.training.global_batch_size * recipe.order.sequence_length
+    return {
+        **counts,
+        "tokens_per_step": tokens_per_step,
+        "tokens": tokens_per_step * recipe.training.steps,
+        "checkpoint_steps": list(kept),
+        "checkpoint_bytes": checkpoint_bytes * len(kept),
+        "revision_bytes": revision_bytes * len(kept),
+        "estimated_training_seconds": training_seconds(recipe.training, counts["floating_point_operations"]),
+    }
+
+
+def _lines(record: dict[str, Any]) -> list[str]:
+    from treering.cli.terminal import duration_text, size_text
+
+    steps, seconds = record["checkpoint_steps"], record["estimated_training_seconds"]
+    disk = record["checkpoint_bytes"] + record["revision_bytes"]
+    time_text = "not on this machine: it has no GPU" if seconds is None else f"about {duration_text(seconds)} on this machine"
+    return [
+        f"parameters        {record['parameters']:,} ({record['parameters_without_embeddings']:,} without embeddings)",
+        f"tokens per step   {record['tokens_per_step']:,}",
+        f"tokens            {record['tokens']:,}",
+        f"checkpoints       {len(steps)}: {_steps_text(steps)}",
+        f"disk              {size_text(disk)}: checkpoints {size_text(record['checkpoint_bytes'])}, "
+        f"revisions {size_text(record['revision_bytes'])}; the corpus comes on top, once as text and once as tokens",
+        f"operations        {record['floating_point_operations']:.3g} floating-point",
+        f"training time     {time_text} (from its matrix-product rate; good to a factor of two)",
+        f"recipe digest     {record['recipe_digest']}",
+        f"run digest        {record['run_digest']}",
+    ]
+
+
+def _steps_text(steps: list[int]) -> str:
+    shown = steps if len(steps) <= 24 else [*steps[:14], "…", *steps[-3:]]
+    return " ".join(map(str, shown))

@@ -1,0 +1,179 @@
+"""The stage: score every revision on held-out text and the last one with the harness, and write the records."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from treering.config.digests import stage_digest
+from treering.config.run_directory import RunDirectory
+from treering.corpus.store import DocumentStore
+from treering.evaluation.harness import WatchedModel, harness_version, score_tasks
+from treering.evaluation.heldout import HeldoutTokens, score_model, take_heldout
+from treering.evaluation.tasks.catalogue import EvaluationTask, find_tasks
+from treering.evaluation.tasks.material import Material
+from treering.evaluation.unigram import count_tokens, score_unigram
+from treering.provenance.canonical import read_record, write_record
+from treering.provenance.files import remove_tree, whole_directory
+from treering.provenance.manifests import Manifest
+from treering.provenance.progress import SILENCE, Progress
+from treering.revisions.loading import load_model, load_tokenizer
+from treering.tokens.store import TokenStore, open_tokenizer
+from treering.training.determinism import open_device, set_arithmetic
+
+_FORMAT_VERSION = 1
+_DTYPE = torch.float32
+
+
+def evaluate(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
+    """Write `evaluation/` and return its manifest; a whole one made from the same inputs is left as it is.
+
+    An interrupted evaluation goes on after the last revision it had scored.
+
+    Raises:
+        InputError: When a task is unknown or cannot be used, or an earlier stage has not been done.
+        CorpusError: When there is too little held-out text.
+        NonFiniteError: When a revision gives scores that are no numbers.
+        IntegrityError: When earlier stages are not what their manifests say.
+    """
+    tasks = find_tasks(run.recipe.evaluation.tasks)
+    reads = run.reads("corpus", "tokens", "order", "revisions")
+    for task in tasks:
+        reads |= task.reads
+    if manifest := run.find("evaluation", reads, replaceable=True):
+        remove_tree(_working_folder(run))
+        return manifest
+    set_arithmetic(run.recipe.training.threads)
+    return _evaluate(run, tasks, reads, progress)
+
+
+def _evaluate(run: RunDirectory, tasks: Sequence[EvaluationTask], reads: dict[str, str], progress: Progress) -> Manifest:
+    stage = _Stage(run)
+    scored = _open_working_folder(run, stage_digest(run.recipe, "evaluation", reads))
+    stage.score_revisions(scored, progress)
+    with whole_directory(run.stage("evaluation")) as folder:
+        heldout = stage.keep_heldout(scored, folder)
+        unigram = stage.write_unigram(folder)
+        stage.run_harness(folder, tasks, progress)
+        write_record(folder / "evaluation.json", "evaluation", _FORMAT_VERSION, _summary(heldout, unigram))
+        run.seal(folder, "evaluation", reads)
+    remove_tree(_working_folder(run))
+    return run.verified("evaluation")
+
+
+class _Stage:
+    """What all parts of the stage look at: the run, its revisions and its held-out tokens."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self.settings = run.recipe.evaluation
+        self.revisions: list[dict[str, Any]] = read_record(run.stage("revisions") / "revisions.json", "revisions", 1)[
+            "revisions"
+        ]
+        self.device = open_device(run.recipe.training)
+        self.tokenizer = open_tokenizer(run.stage("tokens"))
+        self.heldout = self._take_heldout()
+
+    def _take_heldout(self) -> HeldoutTokens:
+        tokens = TokenStore(self.run.stage("tokens"), "validation").tokens
+        length, most = self.run.recipe.order.sequence_length, self.settings.heldout_tokens
+        return take_heldout(tokens, self.tokenizer.byte_lengths(), length, most)
+
+    def load_model(self, name: str) -> PreTrainedModel:
+        """Return a revision's model, its weights in the number type that all scores are computed in."""
+        model = load_model(self.run.stage("revisions") / name, _DTYPE)
+        torch.nn.Module.to(model, self.device)  # in place; transformers wraps its own `to` beyond what types can follow
+        return model
+
+    def score_revisions(self, scored: Path, progress: Progress) -> None:
+        """Write a record for each revision that has none yet, each whole as soon as it is known."""
+        waiting = [revision for revision in self.revisions if not _record(scored, revision).exists()]
+        total = len(waiting) * len(self.heldout.targets)
+        with progress.task("held-out text", total, "tokens") as watched:
+            for revision in waiting:
+                watched.note(revision["name"])
+                model = self.load_model(revision["name"])
+                score = score_model(model, self.heldout, self.settings.batch_size, revision["name"], watched)
+                about = {"revision": revision["name"], "step": revision["step"], "tokens_digest": self.heldout.digest}
+                write_record(_record(scored, revision), "heldout", _FORMAT_VERSION, about | score.fields())
+
+    def keep_heldout(self, scored: Path, folder: Path) -> list[dict[str, Any]]:
+        """Copy the revisions' records into the stage's folder and return them in step order."""
+        records = [read_record(_record(scored, revision), "heldout", _FORMAT_VERSION) for revision in self.revisions]
+        for revision, record in zip(self.revisions, records, strict=True):
+            write_record(_record(folder / "heldout", revision), "heldout", _FORMAT_VERSION, record)
+        return sorted(records, key=lambda record: record["step"])
+
+    def write_unigram(self, folder: Path) -> dict[str, Any]:
+        """Write the unigram model's score on the same targets and return it."""
+        train = TokenStore(self.run.stage("tokens"), "train").tokens
+        score = score_unigram(count_tokens(train, self.tokenizer.vocabulary_size), self.heldout)
+        write_record(folder / "unigram.json", "unigram", _FORMAT_VERSION, score.fields())
+        return score.fields()
+
+    def run_harness(self, folder: Path, tasks: Sequence[EvaluationTask], progress: Progress) -> None:
+        """Write the tasks with their items, and what the last revision scores on them."""
+        last = max(self.revisions, key=lambda revision: revision["step"])
+        for task in tasks:
+            task.write(folder / "tasks", self._material())
+        with progress.task("evaluation harness", None, "requests") as watched:
+
+            def open_model() -> WatchedModel:
+                tokenizer = load_tokenizer(self.run.stage("revisions") / last["name"])
+                return WatchedModel(self.load_model(last["name"]), tokenizer, self.settings.batch_size, watched)
+
+            names = [task.definition.name for task in tasks]
+            scores = score_tasks(folder / "tasks", names, open_model, self.settings.num_fewshot)
+        body = {
+            "revision": last["name"],
+            "step": last["step"],
+            "harness_version": harness_version(),
+            "dtype": str(_DTYPE).removeprefix("torch."),
+            "num_fewshot": self.settings.num_fewshot,
+            "batch_size": self.settings.batch_size,
+            "tasks": [asdict(score) for score in scores],
+        }
+        write_record(folder / "harness.json", "harness", _FORMAT_VERSION, body)
+
+    def _material(self) -> Material:
+        documents = DocumentStore(self.run.stage("corpus"), "validation")
+        return Material(documents, self._token_counts, self.run.recipe.model.max_position_embeddings)
+
+    def _token_counts(self, texts: Sequence[str]) -> np.ndarray:
+        _, offsets = self.tokenizer.encode(list(texts))
+        return np.diff(offsets)
+
+
+def _summary(heldout: Sequence[dict[str, Any]], unigram: dict[str, Any]) -> dict[str, Any]:
+    """Return the scores of all revisions, and whether the last is better than knowing nothing and than counting tokens."""
+    untrained = heldout[0]["bits_per_byte"] if heldout[0]["step"] == 0 else None
+    last = heldout[-1]["bits_per_byte"]
+    kept = ("step", "loss_nats", "perplexity", "bits_per_byte")
+    return {
+        "revisions": [{"name": record["revision"], **{key: record[key] for key in kept}} for record in heldout],
+        "untrained_bits_per_byte": untrained,
+        "unigram_bits_per_byte": unigram["bits_per_byte"],
+        "last_bits_per_byte": last,
+        "better_than_untrained": None if untrained is None else last < untrained,
+        "better_than_unigram": last < unigram["bits_per_byte"],
+    }
+
+
+def _record(folder: Path, revision: dict[str, Any]) -> Path:
+    return folder / f"{revision['name']}.json"
+
+
+def _working_folder(run: RunDirectory) -> Path:
+    return run.path / ".evaluation.working"
+
+
+def _open_working_folder(run: RunDirectory, inputs: str) -> Path:
+    """Return the folder of records that outlive an interruption, after removing those made from other inputs."""
+    folder = _working_folder(run) / inputs.removeprefix("sha256:")
+    if not folder.exists():
+        remove_tree(_working_folder(run))
+    return folder

@@ -1,0 +1,107 @@
+"""Looking up both ways: what a step trained on, and which steps trained on a sequence or a document."""
+
+from typing import Any
+
+import numpy as np
+
+from treering.config.run_directory import RunDirectory
+from treering.corpus.store import DocumentStore
+from treering.errors import InputError
+from treering.order.batches import Batches
+from treering.order.stage import open_batches
+from treering.tokens.store import TokenStore
+from treering.tokens.tokenizer import load_tokenizer
+
+
+def describe_batch(run: RunDirectory, step: int) -> dict[str, Any]:
+    """Return what batch `step` holds: each sequence with its text and the documents it was cut from.
+
+    Raises:
+        InputError: When the run has no such batch, or its tokens have not been made.
+        IntegrityError: When corpus or tokens are not what their manifests say.
+    """
+    steps = run.recipe.training.steps
+    if not 0 <= step < steps:
+        raise InputError("there is no such batch", where=run.path, expected=f"0 to {steps - 1}", found=step)
+    run.reads("corpus", "tokens", "order")
+    batches, view = open_batches(run), _View(run)
+    rows = zip(batches.positions(step), batches.sequence_ids(step), strict=True)
+    sequences = [
+        {
+            "position": int(position),
+            "epoch": int(position) // batches.order.sequences,
+            **view.sequence(batches, int(sequence_id)),
+        }
+        for position, sequence_id in rows
+    ]
+    return {"step": step, "sequence_length": batches.sequence_length, "sequences": sequences}
+
+
+def trace_sequence(run: RunDirectory, sequence_id: int) -> dict[str, Any]:
+    """Return the batches that hold a sequence, and what the sequence is.
+
+    Raises:
+        InputError: When there is no such sequence, or the run's tokens have not been made.
+        IntegrityError: When corpus or tokens are not what their manifests say.
+    """
+    run.reads("corpus", "tokens", "order")
+    batches = open_batches(run)
+    if not 0 <= sequence_id < batches.order.sequences:
+        raise InputError("there is no such sequence", expected=f"0 to {batches.order.sequences - 1}", found=sequence_id)
+    steps = batches.steps_of_sequence(sequence_id, run.recipe.training.steps)
+    return {"steps": steps, **_View(run).sequence(batches, sequence_id)}
+
+
+def trace_document(run: RunDirectory, document_id: str) -> dict[str, Any]:
+    """Return the sequences that hold any part of a training document, each with the batches that hold it.
+
+    Args:
+        document_id: The document's digest, or its beginning where that is unique.
+
+    Raises:
+        InputError: When no training document, or more than one, has such an id.
+        IntegrityError: When corpus or tokens are not what their manifests say.
+    """
+    run.reads("corpus", "tokens", "order")
+    number = _find_document(DocumentStore(run.stage("corpus"), "train"), document_id)
+    batches, view = open_batches(run), _View(run)
+    starts = view.tokens.document_starts
+    stop = int(starts[number + 1]) if number + 1 < len(starts) else len(view.tokens.tokens)
+    found = [
+        {"sequence_id": sequence_id, "steps": batches.steps_of_sequence(sequence_id, run.recipe.training.steps)}
+        for sequence_id in batches.sequences_with_tokens(int(starts[number]), stop)
+    ]
+    return {"document": view.document(number), "tokens": [int(starts[number]), stop], "sequences": found}
+
+
+class _View:
+    """Tokens, texts and tokenizer of a run, to describe sequences with."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.tokens = TokenStore(run.stage("tokens"), "train")
+        self._documents = DocumentStore(run.stage("corpus"), "train")
+        self._tokenizer = load_tokenizer(run.stage("tokens") / "tokenizer.json")
+
+    def document(self, number: int) -> dict[str, Any]:
+        document = self._documents[number]
+        described = {"id": document.id, "source": document.source, "row": document.row, "domain": document.domain}
+        return {**described, "metadata": dict(document.metadata)}
+
+    def sequence(self, batches: Batches, sequence_id: int) -> dict[str, Any]:
+        start = sequence_id * batches.sequence_length
+        stop = start + batches.sequence_length + 1
+        documents = [
+            {**self.document(number), "tokens": [first - start, last - start]}
+            for number, first, last in self.tokens.spans(start, stop)
+        ]
+        tokens = np.asarray(self.tokens.tokens[start:stop]).tolist()
+        return {"sequence_id": sequence_id, "text": self._tokenizer.decode(tokens), "documents": documents}
+
+
+def _find_document(documents: DocumentStore, wanted: str) -> int:
+    wanted = wanted if wanted.startswith("sha256:") else f"sha256:{wanted}"
+    found = [number for number, document in enumerate(documents) if document.id.startswith(wanted)]
+    if len(found) != 1:
+        problem = "more than one training document has such an id" if found else "no training document has this id"
+        raise InputError(problem, expected="a document's digest, as `treering batch` shows it", found=wanted)
+    return found[0]

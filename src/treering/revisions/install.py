@@ -1,0 +1,85 @@
+"""Putting a release into Hugging Face's local cache, so that its card's code runs without a network."""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from treering.config.run_directory import RunDirectory
+from treering.provenance.canonical import canonical_json, read_record
+from treering.provenance.files import storage_errors, sync_tree, write_atomically
+from treering.provenance.progress import SILENCE, Progress
+from treering.revisions.stage import REVISIONS_RECORD
+
+# What the Hub keeps as large files is addressed by SHA-256, the rest by git's SHA-1, which is only a name here.
+_LARGE_SUFFIXES = (".safetensors", ".bin")
+
+
+@dataclass(frozen=True)
+class Installed:
+    """Where a release was put: the cache's folder of the repository, and its branches."""
+
+    folder: Path
+    branches: tuple[str, ...]
+
+
+def install(run: RunDirectory, repository: str, cache: Path, progress: Progress = SILENCE) -> Installed:
+    """Put every revision of a finished run, and `main` with the card, into a local cache; safe to repeat.
+
+    Args:
+        repository: `ORGANISATION/NAME`.
+        cache: The cache's folder, the one with `models--…` folders in it.
+
+    Raises:
+        InputError: When the run has no revisions or no card yet.
+        IntegrityError: When they are not what their manifests say.
+        StorageError: When the cache cannot be written.
+    """
+    run.reads("revisions", "card")
+    record = read_record(run.stage("revisions") / "revisions.json", *REVISIONS_RECORD)
+    folder = cache / ("models--" + repository.replace("/", "--"))
+    names = [revision["name"] for revision in record["revisions"]]
+    with storage_errors(folder), progress.task("install", len(names) + 1, "branches") as task:
+        for name in names:
+            _install_branch(folder, name, _files(run.stage("revisions") / name))
+            task.advance()
+        _install_branch(folder, "main", _files(run.stage("revisions") / record["main"]) | _files(run.stage("card")))
+        task.advance()
+    return Installed(folder, ("main", *names))
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and path.name != "manifest.json"}
+
+
+def _install_branch(folder: Path, branch: str, files: dict[str, Path]) -> None:
+    blobs = {name: _blob_name(path) for name, path in files.items()}
+    commit = hashlib.sha1(canonical_json(sorted(blobs.items())), usedforsecurity=False).hexdigest()
+    snapshot = folder / "snapshots" / commit
+    for kept in (snapshot, folder / "blobs"):
+        kept.mkdir(parents=True, exist_ok=True)
+    for name, path in files.items():
+        _copy_blob(path, folder / "blobs" / blobs[name])
+        link = snapshot / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("..") / ".." / "blobs" / blobs[name])
+    sync_tree(snapshot)
+    # Without a newline: huggingface_hub takes the whole content for the commit.
+    write_atomically(folder / "refs" / branch, commit.encode())
+
+
+def _copy_blob(source: Path, blob: Path) -> None:
+    if blob.exists() and blob.stat().st_size == source.stat().st_size and _blob_name(blob, like=source) == blob.name:
+        return
+    partial = blob.with_name(f".{blob.name}.partial")
+    shutil.copyfile(source, partial)
+    partial.replace(blob)
+
+
+def _blob_name(path: Path, like: Path | None = None) -> str:
+    """Return the name huggingface_hub gives a file's content, by the kind of file that `like` is."""
+    if (like or path).suffix in _LARGE_SUFFIXES:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -23,6 +23,7 @@ from treering.config.schema import TrainedTokenizer
 from treering.provenance.environment import describe_machine, describe_software
 from treering.tokens.encoding import Encoding, batches_of, encode_in_order
 from treering.tokens.indexed import write_indexed
+from treering.tokens.stage import BATCH_BYTES
 from treering.tokens.tokenizer import load_tokenizer, train_tokenizer
 
 ROUNDS = 5
@@ -72,7 +73,7 @@ def treering(texts: Sequence[str], tokenizer_file: Path, folder: Path, workers: 
     start = time.perf_counter()
     with write_indexed(folder / "treering", "uint16") as writer:
         named = ((str(number), text) for number, text in enumerate(texts))
-        for batch in encode_in_order(encoding, tokenizer, batches_of(named), workers):
+        for batch in encode_in_order(encoding, tokenizer, batches_of(named, BATCH_BYTES), workers):
             writer.append(batch.tokens, batch.sizes)
     return time.perf_counter() - start
 
@@ -109,9 +110,8 @@ def main() -> None:
             megabytes = sum(len(text.encode()) for text in texts) / 1e6
             for tokenizer, path in read_tokenizers(texts, folder).items():
                 encoder = load_tokenizer(path).encoder
-                print(
-                    f"\n{corpus}, {megabytes:.1f} MB, {len(texts)} documents, tokenizer {tokenizer}, {encoder.name} {encoder.version}"
-                )
+                print(f"\n{corpus}, {megabytes:.1f} MB, {len(texts)} documents")
+                print(f"tokenizer {tokenizer}, treering's encoder {encoder.name} {encoder.version}")
                 medians = compare(texts, path, folder, rounds)
                 base = next(iter(medians.values()))
                 for contestant, taken in medians.items():

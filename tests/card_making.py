@@ -11,9 +11,8 @@ from treering.config.reading import parse_recipe
 from treering.config.run_directory import RECIPE, RunDirectory
 from treering.config.schema import Recipe
 from treering.config.yaml_text import write_yaml
-from treering.provenance.canonical import canonical_json, write_record
+from treering.provenance.canonical import canonical_json, record_bytes
 from treering.provenance.digests import digest_value
-from treering.provenance.files import write_atomically
 
 CARD = {
     "organisation": "acme-lab",
@@ -51,7 +50,8 @@ def recipe_with_card(quickstart: str, **changes: Any) -> Recipe:
 def lay_out_run(folder: Path, recipe: Recipe, **records: dict[str, Any]) -> RunDirectory:
     """Write every record that a card reads, each stage sealed; `records` replaces fields of a record by its name."""
     run = RunDirectory(folder, recipe)
-    write_atomically(folder / RECIPE, write_yaml(resolved(recipe)).encode())
+    folder.mkdir(parents=True)
+    (folder / RECIPE).write_text(write_yaml(resolved(recipe)), encoding="utf-8")
     steps = planned_steps(recipe.checkpoints, recipe.training.steps)
     _write(run, "corpus", "corpus", _corpus(), records)
     _write(run, "tokens", "tokens", _tokens(), records)
@@ -85,7 +85,12 @@ def change_record(path: Path, **changes: Any) -> None:
 
 
 def _write(run: RunDirectory, stage: str, name: str, body: dict[str, Any], changes: dict[str, dict[str, Any]]) -> None:
-    write_record(run.stage(stage) / f"{name}.json", name, 1, {**body, **changes.get(name, {})})
+    _write_record(run.stage(stage) / f"{name}.json", name, {**body, **changes.get(name, {})})
+
+
+def _write_record(path: Path, name: str, body: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(record_bytes(name, 1, body))
 
 
 def _corpus() -> dict[str, Any]:
@@ -202,10 +207,11 @@ def _revisions(recipe: Recipe, steps: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _lay_out_evaluation(run: RunDirectory, steps: tuple[int, ...], records: dict[str, dict[str, Any]]) -> None:
+    (run.stage("evaluation") / "heldout").mkdir(parents=True)
     scores = {step: _score(8.3 - 4.1 * math.log1p(step) / math.log1p(steps[-1])) for step in steps}
     for step, score in scores.items():
         about = {"revision": f"step{step}", "step": step, "tokens_digest": digest_value("heldout")}
-        write_record(run.stage("evaluation") / "heldout" / f"step{step}.json", "heldout", 1, about | score)
+        _write_record(run.stage("evaluation") / "heldout" / f"step{step}.json", "heldout", about | score)
     unigram = _score(6.4)
     kept = ("loss_nats", "perplexity", "bits_per_byte")
     summary = {

@@ -1,9 +1,12 @@
 """What every test can ask for."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from treering.config.run_directory import RunDirectory, open_run
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -36,3 +39,37 @@ def shared_data() -> Path:
 def quickstart(repository: Path) -> str:
     """The text of the quickstart recipe."""
     return (repository / "recipes" / "quickstart.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The path of a recipe that goes from text to its last checkpoint in about a second; its corpus lies beside it."""
+    from training_making import write_recipe  # noqa: PLC0415 (brings torch, which most tests do without)
+
+    return write_recipe(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def _tiny_prepared(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    from training_making import prepare  # noqa: PLC0415
+
+    return prepare(tiny_recipe, tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture
+def tiny_run(_tiny_prepared: RunDirectory, tiny_recipe: Path, tmp_path: Path) -> RunDirectory:
+    """A run of the tiny recipe with corpus, tokens and order, ready to be trained; the test's own."""
+    shutil.copytree(_tiny_prepared.path, tmp_path / "runs" / _tiny_prepared.path.name)
+    return open_run(tiny_recipe, tmp_path / "runs")
+
+
+@pytest.fixture(scope="session")
+def tiny_trained(_tiny_prepared: RunDirectory, tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run of the tiny recipe, trained to its end; shared by all tests, so only to be read or copied."""
+    from treering.training.run import train  # noqa: PLC0415
+
+    runs = tmp_path_factory.mktemp("trained")
+    shutil.copytree(_tiny_prepared.path, runs / _tiny_prepared.path.name)
+    run = open_run(tiny_recipe, runs)
+    train(run)
+    return run

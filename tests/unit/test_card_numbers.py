@@ -30,7 +30,9 @@ def test_sizes_are_written_in_the_unit_that_fits(value, words):
     assert numbers.size(value) == words
 
 
-@pytest.mark.parametrize(("value", "stderr", "words"), [(0.53, 0.0502, "0.5300 ± 0.0502"), (540.314, None, "540.31"), (1.632, None, "1.632")])
+@pytest.mark.parametrize(
+    ("value", "stderr", "words"), [(0.53, 0.0502, "0.5300 ± 0.0502"), (540.314, None, "540.31"), (1.632, None, "1.632")]
+)
 def test_scores_carry_their_error_to_the_same_decimal(value, stderr, words):
     assert numbers.score(value, stderr) == words
 
@@ -64,7 +66,8 @@ def test_enumerations_are_cut_and_counted_when_long(names, words):
 
 
 @pytest.mark.parametrize(
-    ("method", "deviation"), [("small_init", "0.0559"), ("wang_init", "0.02946"), ("normal", "0.02"), ("scaled_normal", "0.005774")]
+    ("method", "deviation"),
+    [("small_init", "0.0559"), ("wang_init", "0.02946"), ("normal", "0.02"), ("scaled_normal", "0.005774")],
 )
 def test_first_deviations_are_those_of_pythia_14m(method, deviation):
     assert FORMS["first deviation"](method, 0.02, 6, 128) == deviation

@@ -78,7 +78,16 @@ def test_iso_639_codes_and_the_hubs_two_words_are_languages(quickstart, codes):
 
 @pytest.mark.parametrize(
     "url",
-    ["javascript:alert(1)", "ftp://example.org", "example.org", "https://", "https://a b", "https://a>b", "http://x)<y", "None"],
+    [
+        "javascript:alert(1)",
+        "ftp://example.org",
+        "example.org",
+        "https://",
+        "https://a b",
+        "https://a>b",
+        "http://x)<y",
+        "None",
+    ],
 )
 def test_only_http_links_are_links(quickstart, url):
     assert not is_link(url)

@@ -55,7 +55,13 @@ def test_a_score_says_what_was_measured_on_how_many_items_and_how_surely(revisio
 def test_the_harness_writes_nothing_and_leaves_everything_as_it_was(
     revision: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    names = (lm_eval.utils.env, lm_eval.api.task.tqdm, lm_eval.models.huggingface.tqdm, logging.getLogger("lm_eval").level, sys.stdout)
+    names = (
+        lm_eval.utils.env,
+        lm_eval.api.task.tqdm,
+        lm_eval.models.huggingface.tqdm,
+        logging.getLogger("lm_eval").level,
+        sys.stdout,
+    )
     items = [{"question": "word " * 150, "choices": ["a", "b"], "answer": 0}]
     path = write_task(tmp_path, items, metric_list=[{"metric": "acc"}])  # it warns of missing fields and of long items
     score(revision, path)
@@ -135,7 +141,7 @@ def test_generation_and_its_filters_are_scored_under_the_name_of_the_filter(revi
 
 
 def test_a_bootstrapped_stderr_is_the_same_each_time_and_prints_nothing(
-    revision: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    revision: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = write_task(
         tmp_path,
@@ -148,7 +154,7 @@ def test_a_bootstrapped_stderr_is_the_same_each_time_and_prints_nothing(
     first = score(revision, path)
     assert first.metrics[0].stderr is not None
     assert score(revision, path) == first
-    assert capsys.readouterr().out == ""
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_metric_that_is_no_number_is_refused(revision: Path, tmp_path: Path) -> None:
@@ -174,10 +180,16 @@ def test_several_splits_are_written_beside_the_task_that_finds_them(revision: Pa
     (tmp_path / "more.jsonl").write_text("".join(json.dumps(item) + "\n" for item in COLOURS[:2]), encoding="utf-8")
     found = score(revision, path, num_fewshot=2)
     assert found.samples == 4
-    assert sorted(file.name for file in (tmp_path / "prepared").iterdir()) == ["colours.test.jsonl", "colours.train.jsonl", "colours.yaml"]
+    assert sorted(file.name for file in (tmp_path / "prepared").iterdir()) == [
+        "colours.test.jsonl",
+        "colours.train.jsonl",
+        "colours.yaml",
+    ]
 
 
-def test_another_text_of_the_tokenizer_warns_of_nothing(revision: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_another_text_of_the_tokenizer_warns_of_nothing(
+    revision: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     items = [{"question": "x", "choices": ["a " * 100, "b"], "answer": 0}]
     score(revision, write_task(tmp_path, items))
     assert capfd.readouterr().err == ""

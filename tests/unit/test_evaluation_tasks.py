@@ -32,7 +32,7 @@ def test_items_are_the_same_whatever_the_order_of_the_documents(task) -> None:
 def test_perplexity_items_are_passages_of_held_out_documents() -> None:
     items = heldout_perplexity.build_items(material(HELD_OUT))
     texts = {document.id: document.text for document in HELD_OUT}
-    assert len(items) == sum(len(list(cut_passages('', text, 1000))) for text in texts.values())
+    assert len(items) == sum(len(list(cut_passages("", text, 1000))) for text in texts.values())
     assert all(item["text"] in texts[item["document"]] for item in items)
 
 
@@ -45,7 +45,9 @@ def test_a_continuation_follows_its_context_and_distractors_come_from_other_docu
         assert f"{item['context']} {item['choices'][item['answer']]}" in own
         distractors = [choice for place, choice in enumerate(item["choices"]) if place != item["answer"]]
         assert len(set(item["choices"])) == 4
-        assert all(any(choice in text for identifier, text in flat.items() if identifier != item["document"]) for choice in distractors)
+        assert all(
+            any(choice in text for identifier, text in flat.items() if identifier != item["document"]) for choice in distractors
+        )
     assert {item["answer"] for item in items} == {0, 1, 2, 3}
 
 
@@ -79,7 +81,11 @@ def test_a_model_that_can_read_no_item_is_refused() -> None:
 def test_agreement_pairs_differ_in_one_verb_and_are_balanced() -> None:
     items = number_agreement.build_items(material([]))
     assert len(items) == len({item["sentences"][item["answer"]] for item in items}) == 400
-    verbs = {verb: number for predicate in number_agreement.PREDICATES for verb, number in zip(predicate[:2], ("singular", "plural"), strict=True)}
+    verbs = {
+        verb: number
+        for predicate in number_agreement.PREDICATES
+        for verb, number in zip(predicate[:2], ("singular", "plural"), strict=True)
+    }
     for item in items:
         first, second = (sentence.split() for sentence in item["sentences"])
         [(one, other)] = [(a, b) for a, b in zip(first, second, strict=True) if a != b]
@@ -93,7 +99,9 @@ def test_agreement_pairs_differ_in_one_verb_and_are_balanced() -> None:
 
 
 def test_nouns_between_subject_and_verb_have_the_other_number() -> None:
-    numbers = {noun: number for pair in number_agreement.BETWEEN for noun, number in zip(pair, ("singular", "plural"), strict=True)}
+    numbers = {
+        noun: number for pair in number_agreement.BETWEEN for noun, number in zip(pair, ("singular", "plural"), strict=True)
+    }
     items = number_agreement.build_items(material([]))
     for item in items:
         words = item["sentences"][0].rstrip(".").split()
@@ -125,5 +133,5 @@ def test_every_own_task_says_what_it_measures_and_its_chance_belongs_to_its_metr
     metrics = [metric["metric"] for metric in definition.config["metric_list"]]
     assert definition.name == name
     assert len(definition.what_it_measures) > 20
-    assert list(definition.data_files.values())[0].name == f"{name}.jsonl"
+    assert next(iter(definition.data_files.values())).name == f"{name}.jsonl"
     assert set(definition.chance) <= set(metrics)

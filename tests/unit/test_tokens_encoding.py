@@ -47,7 +47,7 @@ def encode_all(tokenizer: Tokenizer, batch_bytes: int, workers: int) -> tuple[by
 
 
 def test_each_document_is_its_tokens_and_then_end_of_document(tokenizer: Tokenizer) -> None:
-    batch = next(batches_of(NAMED))
+    batch = next(batches_of(NAMED, 1 << 20))
     done = encode_batch(tokenizer, batch, "int32")
     documents = np.split(done.tokens, np.cumsum(done.sizes)[:-1])
     assert done.tokens.dtype == np.int32
@@ -91,7 +91,7 @@ def test_a_document_that_does_not_come_back_is_named_from_any_process(splitter: 
 def test_a_worker_without_a_tokenizer_says_so(tokenizer: Tokenizer, tmp_path: Path) -> None:
     encoding = Encoding(tmp_path / "gone.json", tokenizer.end_of_document, tokenizer.padding, "uint16")
     with pytest.raises(InputError, match=r"gone.json: this tokenizer.json cannot be read"):
-        list(encode_in_order(encoding, tokenizer, batches_of(NAMED), 2))
+        list(encode_in_order(encoding, tokenizer, batches_of(NAMED, 1 << 20), 2))
 
 
 def test_documents_are_read_only_as_far_as_workers_need_them(tokenizer: Tokenizer) -> None:
@@ -114,7 +114,7 @@ def test_an_encoder_that_goes_wrong_in_the_corpus_stops_the_stage(tokenizer: Tok
     other = Tokenizer(tokenizer.content, "here", "<|endoftext|>", None)
     other.encoder = FastEncoder(train_tokenizer(iter(TEXTS), TrainedTokenizer(vocabulary_size=270)))
     with pytest.raises(IntegrityError, match="two encoders"):
-        encode_batch(other, next(batches_of(NAMED)), "uint16")
+        encode_batch(other, next(batches_of(NAMED, 1 << 20)), "uint16")
 
 
 def test_a_worker_ended_from_outside_is_the_environments_fault(tokenizer: Tokenizer) -> None:

@@ -7,43 +7,80 @@ _COUNT_UNITS = ("", "K", "M", "B", "T")
 
 
 def count(value: int) -> str:
-    """Return a whole number with its thousands parted."""
+    """Return a whole number with its thousands parted.
+
+    Raises:
+        TypeError: When it is not a whole number.
+    """
     return f"{_whole(value):,}"
 
 
 def parameters(value: int) -> str:
-    """Return a number of parameters as the field writes it: `1.8M`, `14M`, `6.9B`."""
+    """Return a number of parameters as the field writes it: `1.8M`, `14M`, `6.9B`.
+
+    Raises:
+        TypeError: When it is not a whole number.
+    """
     return _scaled(_whole(value), _COUNT_UNITS)
 
 
 def size(value: int) -> str:
-    """Return a size in bytes in decimal units: `7.4 MB`, `2.8 GB`."""
+    """Return a size in bytes in decimal units: `7.4 MB`, `2.8 GB`.
+
+    Raises:
+        TypeError: When it is not a whole number.
+    """
     return _scaled(_whole(value), _SIZE_UNITS)
 
 
 def exact(value: float) -> str:
-    """Return a number in its shortest exact form."""
+    """Return a number in its shortest exact form.
+
+    Raises:
+        TypeError: When it is not a number.
+        ValueError: When it is not finite.
+    """
     return repr(_number(value)) if isinstance(value, int) or not float(value).is_integer() else f"{value:.1f}"
 
 
 def yaml_number(value: float) -> str:
-    """Return a number in its shortest exact form, so that YAML 1.1 reads it as a number too."""
+    """Return a number in its shortest exact form, so that YAML 1.1 reads it as a number too.
+
+    Raises:
+        TypeError: When it is not a number.
+        ValueError: When it is not finite.
+    """
     mantissa, separator, exponent = repr(_number(value)).partition("e")
     return f"{mantissa}{'' if '.' in mantissa else '.0'}e{exponent}" if separator else mantissa
 
 
 def percent(share: float) -> str:
-    """Return a share as a percentage, without more digits than it needs."""
+    """Return a share as a percentage, without more digits than it needs.
+
+    Raises:
+        TypeError: When it is not a number.
+        ValueError: When it is not finite.
+    """
     return f"{_number(share) * 100:.4g}%"
 
 
 def nats(value: float) -> str:
-    """Return a loss in nats or bits with the digits that can be told apart."""
+    """Return a loss in nats or bits with the digits that can be told apart.
+
+    Raises:
+        TypeError: When it is not a number.
+        ValueError: When it is not finite.
+    """
     return f"{_number(value):.3f}"
 
 
 def score(value: float, stderr: float | None = None) -> str:
-    """Return a metric's value, with its standard error where there is one, both to the same decimal."""
+    """Return a metric's value, with its standard error where there is one, both to the same decimal.
+
+    Raises:
+        TypeError: When it is not a number.
+        ValueError: When it is not finite.
+    """
     magnitude = abs(_number(value))
     places = 4 if magnitude < 1 else 3 if magnitude < 10 else 2
     error = "" if stderr is None else f" ± {_number(stderr):.{places}f}"
@@ -51,7 +88,12 @@ def score(value: float, stderr: float | None = None) -> str:
 
 
 def power_of_ten(value: float) -> str:
-    """Return a large number as a multiple of a power of ten."""
+    """Return a large number as a multiple of a power of ten.
+
+    Raises:
+        TypeError: When it is not a number.
+        ValueError: When it is not finite.
+    """
     mantissa, exponent = f"{_number(value):.1e}".split("e")
     return f"{mantissa} × 10^{int(exponent)}"
 

@@ -29,6 +29,12 @@ class Records:
     """A run's records, each read once."""
 
     def __init__(self, run: Path) -> None:
+        """Read the run's recipe; all else is read when it is asked for.
+
+        Raises:
+            InputError: When the folder holds no recipe.
+            RecipeError: When the recipe is wrong.
+        """
         self._run = run
         self._read: dict[str, Any] = {}
         self.recipe: Recipe = read_recipe(run / RECIPE)

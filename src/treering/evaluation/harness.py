@@ -22,11 +22,11 @@ import lm_eval.api.task
 import lm_eval.models.huggingface
 import lm_eval.utils
 import torch
+import tqdm
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from treering.errors import InputError, NonFiniteError
@@ -38,6 +38,7 @@ from treering.provenance.progress import Task
 _FEWSHOT_SEED = 1234
 _BOOTSTRAP_DRAWS = 1000
 _BUILDING_ERRORS = (jinja2.TemplateError, AssertionError, KeyError, ValueError, TypeError, AttributeError, IndexError)
+_Bar = tqdm.tqdm
 _SCORING_ERRORS = (jinja2.TemplateError, AssertionError, ValueError)
 
 
@@ -196,7 +197,7 @@ def _quiet_harness() -> Iterator[None]:
     sandbox.filters["regex_replace"] = lm_eval.utils.regex_replace
     with ExitStack() as stack:
         stack.enter_context(redirect_stdout(io.StringIO()))
-        for module in (lm_eval.api.model, lm_eval.api.task, lm_eval.models.huggingface):
+        for module in (tqdm, lm_eval.api.model, lm_eval.api.task, lm_eval.models.huggingface):
             stack.enter_context(_replaced(module, "tqdm", _hidden_bar))
         stack.enter_context(_replaced(lm_eval.utils, "env", sandbox))
         logger = logging.getLogger("lm_eval")
@@ -216,4 +217,4 @@ def _replaced(module: ModuleType, name: str, replacement: object) -> Iterator[No
 
 
 def _hidden_bar(iterable: Any = None, **_: Any) -> Any:
-    return tqdm(iterable, disable=True)
+    return _Bar(iterable, disable=True)

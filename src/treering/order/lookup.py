@@ -9,8 +9,7 @@ from treering.corpus.store import DocumentStore
 from treering.errors import InputError
 from treering.order.batches import Batches
 from treering.order.stage import open_batches
-from treering.tokens.store import TokenStore
-from treering.tokens.tokenizer import load_tokenizer
+from treering.tokens.store import TokenStore, open_tokenizer
 
 
 def describe_batch(run: RunDirectory, step: int) -> dict[str, Any]:
@@ -80,7 +79,7 @@ class _View:
     def __init__(self, run: RunDirectory) -> None:
         self.tokens = TokenStore(run.stage("tokens"), "train")
         self._documents = DocumentStore(run.stage("corpus"), "train")
-        self._tokenizer = load_tokenizer(run.stage("tokens") / "tokenizer.json")
+        self._tokenizer = open_tokenizer(run.stage("tokens"))
 
     def document(self, number: int) -> dict[str, Any]:
         document = self._documents[number]

@@ -31,7 +31,7 @@ def check_tokenizer(folder: Path, recipe: Recipe, trained_with: Tokenizer, texts
             )
     for text in texts:
         expected_ids, _ = trained_with.encode([text])
-        ids = published.encode(text, add_special_tokens=False, split_special_tokens=True)
+        ids = published.encode(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
         if ids != expected_ids.tolist():
             raise ReproductionError(
                 "the published tokenizer gives other ids than the training's",

@@ -23,8 +23,8 @@ from treering.revisions.agreement import check_agreement
 from treering.revisions.files import cast_weights, weight_files, write_settings, write_weights
 from treering.revisions.loading import load_model
 from treering.revisions.round_trip import check_tokenizer
-from treering.tokens.store import TokenStore
-from treering.tokens.tokenizer import Tokenizer, load_tokenizer
+from treering.tokens.store import TokenStore, open_tokenizer
+from treering.tokens.tokenizer import Tokenizer
 from treering.training.determinism import set_arithmetic
 from treering.training.run import finished_checkpoints
 from treering.training.schedule import learning_rate
@@ -125,7 +125,7 @@ def _open_gate(run: RunDirectory) -> _Gate:
     held = torch.from_numpy(tokens[: rows * length].astype("int64")).view(rows, length) if rows else _short(tokens)
     documents = DocumentStore(run.stage("corpus"), "validation")
     texts = tuple(documents[number].text for number in range(min(_GATE_TEXTS, len(documents))))
-    return _Gate(held, texts, load_tokenizer(run.stage("tokens") / "tokenizer.json"))
+    return _Gate(held, texts, open_tokenizer(run.stage("tokens")))
 
 
 def _short(tokens: Any) -> torch.Tensor:

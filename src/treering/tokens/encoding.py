@@ -16,8 +16,6 @@ from treering.errors import EnvironmentMismatch, IntegrityError
 from treering.tokens.round_trip import first_difference
 from treering.tokens.tokenizer import Tokenizer, load_tokenizer
 
-BATCH_BYTES = 4 << 20
-
 _IN_FLIGHT_PER_WORKER = 2
 _COMPARED_CHARACTERS = 4096
 _SHOWN_CHARACTERS = 60
@@ -56,7 +54,7 @@ class Encoding:
     token_type: str
 
 
-def batches_of(documents: Iterable[tuple[str, str]], batch_bytes: int = BATCH_BYTES) -> Iterator[TextBatch]:
+def batches_of(documents: Iterable[tuple[str, str]], batch_bytes: int) -> Iterator[TextBatch]:
     """Yield (name, text) pairs in batches of about `batch_bytes`; a larger document is a batch of its own."""
     names: list[str] = []
     texts: list[str] = []

@@ -15,11 +15,14 @@ from treering.provenance.canonical import read_record, write_record
 from treering.provenance.files import whole_directory
 from treering.provenance.manifests import Manifest
 from treering.provenance.progress import SILENCE, Progress, Task
-from treering.tokens.encoding import BATCH_BYTES, Encoding, batches_of, encode_in_order
+from treering.tokens.encoding import Encoding, batches_of, encode_in_order
 from treering.tokens.indexed import write_indexed
 from treering.tokens.round_trip import check_round_trip
 from treering.tokens.store import RECORD_FILE, RECORD_FORMAT, TOKENIZER_FILE
 from treering.tokens.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+
+BATCH_BYTES = 4 << 20
+BYTES_WORTH_A_WORKER = 16 << 20  # encoded about as fast as a process starts
 
 _SPLITS: tuple[Split, ...] = ("train", "validation")
 
@@ -102,8 +105,8 @@ def _write_split(
     run: RunDirectory, split: Split, encoding: Encoding, tokenizer: Tokenizer, progress: Progress
 ) -> dict[str, int]:
     total, text_bytes = _text_bytes(run, split), 0
-    batches = batches_of(_named(DocumentStore(run.stage("corpus"), split)))
-    workers = min(run.recipe.observe.workers, 1 + total // BATCH_BYTES)
+    batches = batches_of(_named(DocumentStore(run.stage("corpus"), split)), BATCH_BYTES)
+    workers = min(run.recipe.observe.workers, 1 + total // BYTES_WORTH_A_WORKER)
     with (
         progress.task(f"tokens: {split}", total, "bytes") as task,
         write_indexed(encoding.path.with_name(split), encoding.token_type) as writer,

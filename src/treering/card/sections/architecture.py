@@ -15,7 +15,12 @@ _METHOD = "recipe.yaml#/model/initialisation"
 
 
 def architecture(claims: Claims) -> str:
-    """Return the architecture in sentences and as a table."""
+    """Return the architecture in sentences and as a table.
+
+    Raises:
+        ClaimError: When a record lacks a field that this needs.
+        FormatError: When a record is missing or cannot be read.
+    """
     notes = ["", claims.quote("architecture_notes")] if claims.records.recipe.card.architecture_notes else []
     return "\n".join(
         [

@@ -21,7 +21,12 @@ _RESEARCH = (
 
 
 def intermediate_checkpoints(claims: Claims) -> str:
-    """Return how many checkpoints there are, an example of loading one, and the schedule with its irregularities."""
+    """Return how many checkpoints there are, an example of loading one, and the schedule with its irregularities.
+
+    Raises:
+        ClaimError: When a record lacks a field that this needs.
+        FormatError: When a record is missing or cannot be read.
+    """
     schedule = CheckpointSchedule(tuple(claims.value(_STEPS)), claims.value(_EVERY))
     return "\n".join(
         [

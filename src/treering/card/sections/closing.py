@@ -20,7 +20,12 @@ _PROMISES = (
 
 
 def limitations(claims: Claims) -> str:
-    """Return what the model is not, and what research it is for."""
+    """Return what the model is not, and what research it is for.
+
+    Raises:
+        ClaimError: When a record lacks a field that this needs.
+        FormatError: When a record is missing or cannot be read.
+    """
     uses = claims.records.recipe.card.research_uses or ()
     return "\n".join(
         [
@@ -41,7 +46,12 @@ def limitations(claims: Claims) -> str:
 
 
 def reproducing(claims: Claims) -> str:
-    """Return what reproducible means here, and the commands that do it."""
+    """Return what reproducible means here, and the commands that do it.
+
+    Raises:
+        ClaimError: When a record lacks a field that this needs.
+        FormatError: When a record is missing or cannot be read.
+    """
     digest = claims.cite("digest of stages", *(f"{stage}/manifest.json#/files" for stage in STAGES_BELOW))
     evidence = link("`claims.json`", "claims.json")
     notes = ["", claims.quote("reproduction_notes")] if claims.records.recipe.card.reproduction_notes else []
@@ -108,7 +118,12 @@ def citation(claims: Claims) -> str:
 
 
 def about(claims: Claims) -> str:
-    """Return who made the model, and related resources."""
+    """Return who made the model, and related resources.
+
+    Raises:
+        ClaimError: When a record lacks a field that this needs.
+        FormatError: When a record is missing or cannot be read.
+    """
     card = claims.records.recipe.card
     organisation = claims.cite("text", "recipe.yaml#/card/organisation")
     resources = [

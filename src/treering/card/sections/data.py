@@ -14,7 +14,12 @@ _DROPPED = {
 
 
 def data(claims: Claims) -> str:
-    """Return what the corpus is, how it was made, what was dropped and held out, and its known biases."""
+    """Return what the corpus is, how it was made, what was dropped and held out, and its known biases.
+
+    Raises:
+        ClaimError: When a record lacks a field that this needs.
+        FormatError: When a record is missing or cannot be read.
+    """
     return "\n".join(
         [
             "## Training",

@@ -13,7 +13,12 @@ HARNESS_PAGE = "https://github.com/EleutherAI/lm-evaluation-harness"
 
 
 def evaluation(claims: Claims) -> str:
-    """Return the harness's scores, the held-out scores of the revisions, and what they say."""
+    """Return the harness's scores, the held-out scores of the revisions, and what they say.
+
+    Raises:
+        ClaimError: When a record lacks a field that this needs.
+        FormatError: When a record is missing or cannot be read.
+    """
     card = claims.records.recipe.card
     commentary = ["", claims.quote("evaluation_commentary")] if card.evaluation_commentary else []
     return "\n".join(

@@ -12,7 +12,12 @@ _MOST_NEW_TOKENS = 128
 
 
 def introduction(claims: Claims) -> str:
-    """Return the title and the paragraphs on what the model is and why it was made."""
+    """Return the title and the paragraphs on what the model is and why it was made.
+
+    Raises:
+        ClaimError: When a record lacks a field that this needs.
+        FormatError: When a record is missing or cannot be read.
+    """
     card, name = claims.records.recipe.card, title(claims)
     parameters = claims.cite("parameters", f"{TRAINING}#/parameters")
     opening = f"{name} is {_article(claims.value(f'{TRAINING}#/parameters'))} {parameters} parameter language model"
@@ -33,7 +38,12 @@ def introduction(claims: Claims) -> str:
 
 
 def quick_start(claims: Claims) -> str:
-    """Return the code that loads the model, measures a perplexity and generates, and what loading takes."""
+    """Return the code that loads the model, measures a perplexity and generates, and what loading takes.
+
+    Raises:
+        ClaimError: When a record lacks a field that this needs.
+        FormatError: When a record is missing or cannot be read.
+    """
     identifier = repository(claims.records.recipe)
     most = min(_MOST_NEW_TOKENS, claims.records.recipe.model.max_position_embeddings // 2)
     code = f'''\
@@ -72,7 +82,12 @@ print(tokenizer.decode(outputs[0], skip_special_tokens=True))'''
 
 
 def title(claims: Claims) -> str:
-    """Return the model's name as running text, cited."""
+    """Return the model's name as running text, cited.
+
+    Raises:
+        ClaimError: When a record lacks a field that this needs.
+        FormatError: When a record is missing or cannot be read.
+    """
     named = claims.records.recipe.card.model_name is not None
     return claims.cite("text", "recipe.yaml#/card/model_name" if named else "recipe.yaml#/name")
 

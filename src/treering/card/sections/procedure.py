@@ -10,7 +10,12 @@ _PRECISIONS = {"fp32": "fp32 arithmetic throughout", "bf16": "bf16 autocast over
 
 
 def procedure(claims: Claims) -> str:
-    """Return software, machine, amounts, optimizer and schedule of the training, and where its whole recipe is."""
+    """Return software, machine, amounts, optimizer and schedule of the training, and where its whole recipe is.
+
+    Raises:
+        ClaimError: When a record lacks a field that this needs.
+        FormatError: When a record is missing or cannot be read.
+    """
     recipe = link("`recipe.yaml`", "recipe.yaml")
     notes = ["", claims.quote("training_notes")] if claims.records.recipe.card.training_notes else []
     return "\n".join(

@@ -1,0 +1,48 @@
+# `make demo` and `make test` do everything, set-up included. A machine needs Python 3.11 or newer (with pip and venv), make
+# and git. Another Python than the first one found: `make PYTHON=/path/to/python3 demo`.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11
+SUITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+NEEDS := treering needs Python 3.11 or newer, with pip and venv; none of these is one: $(PYTHONS)
+
+.PHONY: demo test lint constraints clean
+.DELETE_ON_ERROR:
+
+# Each stamp is newer than what it was made from only after the installation has ended well, so a repeated call is instant.
+demo: $(VENV)/.installed
+	$(BIN)/treering run recipes/quickstart.yaml
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+$(VENV)/.created:
+	@for python in $(PYTHONS); do \
+	  if $$python -c '$(SUITS)' 2>/dev/null; then echo "$$python -m venv $(VENV)"; $$python -m venv $(VENV) && touch $@; exit; fi; \
+	done; echo '$(NEEDS)' >&2; exit 1
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
+	$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+# Pins what is installed now; to move a version, install it into $(VENV) first.
+constraints: $(VENV)/.installed-dev
+	$(PIP) freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+.*//' > constraints.txt
+	@touch $(VENV)/.installed $(VENV)/.installed-dev
+
+# Leaves runs/ alone: it may hold days of work.
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

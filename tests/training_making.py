@@ -1,0 +1,148 @@
+"""Small runs for tests: a recipe that trains in a moment, its text, and what to compare runs by."""
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from treering.checkpoints.state import TrainingState, initial_state, weights_digest
+from treering.config.reading import parse_recipe
+from treering.config.run_directory import RunDirectory, open_run
+from treering.config.schema import Recipe
+from treering.corpus.stage import prepare_corpus
+from treering.order.batches import Batches
+from treering.order.stage import arrange, prepare_order
+from treering.provenance.progress import Progress
+from treering.tokens.stage import prepare_tokens
+from treering.training.steps import StepReport, steps
+
+STEPS = 12
+WORDS = "the tree of a year is wide when rain was long and narrow where frost came before its leaves had grown".split()
+
+
+def small_recipe(folder: Path = Path("corpus"), **sections: dict[str, Any]) -> dict[str, Any]:
+    """A recipe as a JSON value; a section given here changes only the fields it names."""
+    recipe: dict[str, Any] = {
+        "name": "tiny",
+        "corpus": {"sources": [{"path": str(folder)}], "validation_fraction": 0.2},
+        "tokens": {"tokenizer": {"vocabulary_size": 300}},
+        "order": {"seed": 7, "sequence_length": 32},
+        "model": {
+            "seed": 11,
+            "vocab_size": 300,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 64,
+        },
+        "training": {
+            "steps": STEPS,
+            "global_batch_size": 8,
+            "micro_batch_size": 4,
+            "threads": 1,
+            "optimizer": {"learning_rate": 1e-2},
+            "schedule": {"name": "cosine", "warmup_steps": 2, "minimum_learning_rate": 1e-3},
+        },
+        "checkpoints": {"at": [0, 1, 2, 4], "every": 6},
+    }
+    for name, changes in sections.items():
+        recipe[name] = {**recipe.get(name, {}), **changes}
+    return recipe
+
+
+def resolve(**sections: dict[str, Any]) -> Recipe:
+    """The small recipe with these changes, resolved."""
+    return parse_recipe(json.dumps(small_recipe(**sections)), "tiny.yaml")  # JSON is YAML 1.2
+
+
+def documents(count: int = 100) -> list[str]:
+    """Texts of a few sentences, no two the same."""
+    sentences = (" ".join(WORDS[(start * step) % len(WORDS)] for step in range(1, 12)) for start in itertools.count(1))
+    return [f"Tree {number}: " + ". ".join(itertools.islice(sentences, 5)) + ".\n" for number in range(count)]
+
+
+def write_recipe(folder: Path, **sections: dict[str, Any]) -> Path:
+    """Write the small recipe and its corpus into a folder, and return the recipe's path."""
+    corpus = folder / "corpus"
+    corpus.mkdir(parents=True)
+    (corpus / "trees.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents()), encoding="utf-8")
+    path = folder / "tiny.yaml"
+    path.write_text(json.dumps(small_recipe(corpus, **sections)), encoding="utf-8")  # JSON is YAML 1.2
+    return path
+
+
+def prepare(recipe: Path, runs: Path) -> RunDirectory:
+    """Begin a recipe's run and do every stage before training."""
+    run = open_run(recipe, runs)
+    for stage in (prepare_corpus, prepare_tokens, prepare_order):
+        stage(run)
+    return run
+
+
+def synthetic_batches(recipe: Recipe, tokens: int = 3000) -> Batches:
+    """The recipe's batches over made-up tokens that have something to be learnt."""
+    numbers = np.arange(tokens)
+    return arrange(recipe, ((numbers * numbers // 7 + numbers) % (recipe.model.vocab_size - 1)).astype(np.uint16))
+
+
+def trained(recipe: Recipe, stop: int | None = None) -> tuple[TrainingState, list[StepReport]]:
+    """The state after `stop` updates (all of them where it is None) from the beginning, and the reports."""
+    state = initial_state(recipe.model)
+    return state, list(itertools.islice(steps(state, synthetic_batches(recipe), recipe), stop))
+
+
+def state_digest(state: TrainingState) -> tuple[int, str, str, str]:
+    """All that a state is, to compare states by their bits."""
+    groups = (state.weights, state.first_moments, state.second_moments)
+    return (state.step, *(weights_digest(group) for group in groups))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, unfinished ones included, by its path there."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def outcome(run: RunDirectory) -> dict[str, bytes]:
+    """Every file that training has written, `observe/` apart."""
+    return {f"{stage}/{name}": content for stage in ("checkpoints", "training") for name, content in files(run.stage(stage)).items()}
+
+
+def bits(tensor: torch.Tensor) -> bytes:
+    """A tensor's bytes: -0.0 is not 0.0."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+class Stopped(Exception):
+    """A watcher has had enough."""
+
+
+class StopAt(Progress):
+    """Watches and interrupts: raises when so many updates of this process are done."""
+
+    def __init__(self, updates: int) -> None:
+        self._left = updates
+        self.notes: list[str] = []
+        self.amounts: list[float] = []
+
+    def task(self, description: str, total: float | None = None, unit: str = "") -> "StopAt":
+        return self
+
+    def __enter__(self) -> "StopAt":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def advance(self, amount: float = 1) -> None:
+        self.amounts.append(amount)
+        if len(self.amounts) > self._left + 1:  # the first says where the run stands
+            raise Stopped
+
+

@@ -1,0 +1,87 @@
+"""SIGKILL between any two writes of any stage: the same command goes on, and the bytes are those of an undisturbed run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from way_making import QUICKSTART, contents, treering
+
+from treering.config.digests import STAGES
+
+pytestmark = pytest.mark.way
+
+# Kills its own process, as `kill -9` would, before the n-th change it is about to make to the run's folder.
+DRIVER = """
+import os, signal, sys
+folder, left = sys.argv[1], int(sys.argv[2])
+
+def count(event, arguments):
+    global left
+    if event == "open":
+        path, mode, flags = arguments
+        writes = isinstance(path, str) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+    else:
+        path, writes = arguments[0], event in ("os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.truncate")
+    if not writes or folder not in os.path.abspath(os.fspath(path)):
+        return
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+sys.argv = ["treering", *sys.argv[3:]]
+from treering.cli.main import main
+main()
+"""
+
+SMALL = {
+    "vocabulary_size: 4096": "vocabulary_size: 512",
+    "  preset: sapling\n": "  preset: sapling\n  vocab_size: 512\n  hidden_size: 32\n  num_hidden_layers: 2\n",
+    "steps: 384": "steps: 8",
+    "warmup_steps: 30": "warmup_steps: 2",
+    "name: quickstart": "name: small",
+    "  every: 128  ": "  every: 5  ",
+    "\ncard:": "\nevaluation:\n  tasks: [heldout_continuation, number_agreement]\n  heldout_tokens: 4096\n\ncard:",
+}
+
+
+@pytest.fixture(scope="module")
+def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    text = QUICKSTART.read_text("utf-8")
+    for old, new in SMALL.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_a_run_killed_between_any_two_writes_goes_on_to_the_same_bytes(small_recipe, tmp_path):
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    result = treering("run", small_recipe, cwd=undisturbed)
+    assert result.returncode == 0, result.stderr
+
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    run, stages_hit, kills = killed / "runs" / "small", set(), 0
+    # Each life may make a few more changes than the last one, so that the deaths spread over all stages.
+    changes = 3
+    while True:
+        life = subprocess.run(
+            [sys.executable, "-c", DRIVER, str(run), str(changes), "run", str(small_recipe)],
+            cwd=killed,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if life.returncode == 0:
+            break
+        assert life.returncode == -9, life.stderr
+        kills += 1
+        stages_hit.add(next((s for s in STAGES if not (run / s / "manifest.json").exists()), "end"))
+        changes += 5
+    assert kills >= 5
+    assert stages_hit >= {"corpus", "tokens", "order", "checkpoints", "revisions", "evaluation"}, stages_hit
+    assert contents(run) == contents(undisturbed / "runs" / "small")

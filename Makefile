@@ -8,7 +8,7 @@ PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11
 SUITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 NEEDS := treering needs Python 3.11 or newer, with pip and venv; none of these is one: $(PYTHONS)
 
-.PHONY: demo test lint constraints clean
+.PHONY: demo test lint clean
 .DELETE_ON_ERROR:
 
 # Each stamp is newer than what it was made from only after the installation has ended well, so a repeated call is instant.
@@ -36,11 +36,6 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $(VENV)/.installed $@
-
-# Pins what is installed now; to move a version, install it into $(VENV) first.
-constraints: $(VENV)/.installed-dev
-	$(PIP) freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+.*//' > constraints.txt
-	@touch $(VENV)/.installed $(VENV)/.installed-dev
 
 # Leaves runs/ alone: it may hold days of work.
 clean:

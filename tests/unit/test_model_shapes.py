@@ -23,8 +23,7 @@ PYTHIA_PARAMETERS = {
     "pythia-6.9b": 6_857_302_016,
     "pythia-12b": 11_846_072_320,
 }
-# From Pythia's paper (Biderman et al. 2023, arXiv 2304.01373, table 1): non-embedding parameters, of the sizes whose
-# vocabulary is in no other count.
+# Non-embedding parameters as Pythia's paper lists them (Biderman et al. 2023, arXiv 2304.01373, table 1).
 PYTHIA_WITHOUT_EMBEDDINGS = {
     "pythia-70m": 18_915_328,
     "pythia-160m": 85_056_000,

@@ -9,7 +9,7 @@ from treering.config.run_directory import RunDirectory
 from treering.provenance.canonical import canonical_json, read_record
 from treering.provenance.files import storage_errors, sync_tree, write_atomically
 from treering.provenance.progress import SILENCE, Progress
-from treering.revisions.stage import REVISIONS_RECORD
+from treering.revisions.records import REVISIONS_RECORD
 
 # What the Hub keeps as large files is addressed by SHA-256, the rest by git's SHA-1, which is only a name here.
 _LARGE_SUFFIXES = (".safetensors", ".bin")

@@ -22,6 +22,7 @@ from treering.provenance.progress import SILENCE, Progress
 from treering.revisions.agreement import check_agreement
 from treering.revisions.files import cast_weights, weight_files, write_settings, write_weights
 from treering.revisions.loading import load_model
+from treering.revisions.records import REVISION_RECORD, REVISIONS_RECORD
 from treering.revisions.round_trip import check_tokenizer
 from treering.tokens.store import TokenStore, open_tokenizer
 from treering.tokens.tokenizer import Tokenizer
@@ -29,8 +30,6 @@ from treering.training.determinism import set_arithmetic
 from treering.training.run import finished_checkpoints
 from treering.training.schedule import learning_rate
 
-REVISION_RECORD = ("revision", 1)
-REVISIONS_RECORD = ("revisions", 1)
 _GATE_ROWS = 2
 _GATE_TEXTS = 4
 

@@ -17,7 +17,8 @@ def training(name: str, steps: int = 50, warmup: int = 10, floor: float = FLOOR)
 
 
 def rates(name: str, steps: int = 50, warmup: int = 10, floor: float = FLOOR) -> list[float]:
-    return [learning_rate(training(name, steps, warmup, floor), update) for update in range(steps)]
+    own = training(name, steps, warmup, floor)
+    return [learning_rate(own, update) for update in range(steps)]
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear", "constant"])

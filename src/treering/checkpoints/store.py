@@ -1,5 +1,6 @@
 """Saving and loading training states, and finding the last whole one."""
 
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from treering.provenance.files import whole_directory
 from treering.provenance.manifests import MANIFEST, verify_manifest, write_manifest
 
 _RECORD = ("checkpoint", 1)
+_FIELDS = {"run_digest": str, "step": int, "tensors": dict, "tokens": int}
 _MOMENTS = ("first_moment", "second_moment")
 
 
@@ -54,6 +56,7 @@ def load_checkpoint(folder: Path, step: int, run_digest: str) -> TrainingState:
     optimizer = _load_tensors(place / "optimizer.safetensors")
     weights = _load_tensors(place / "weights.safetensors")
     _compare(place, {**weights, **optimizer}, record["tensors"])
+    _refuse_odd(place, optimizer.keys(), {f"{kind}.{name}" for kind in _MOMENTS for name in weights})
     groups = ({name: optimizer[f"{kind}.{name}"] for name in weights} for kind in _MOMENTS)
     return TrainingState(int(record["step"]), weights, *groups)
 
@@ -81,6 +84,8 @@ def read_checkpoint_record(place: Path, run_digest: str) -> dict[str, Any]:
     """
     verify_manifest(place)
     record = read_record(place / "state.json", *_RECORD)
+    if wrong := [name for name, kind in _FIELDS.items() if not isinstance(record.get(name), kind)]:
+        raise FormatError("this record lacks a field or has one of a wrong type", where=place / "state.json", found=wrong[0])
     if record["run_digest"] != run_digest:
         raise IntegrityError(
             "this checkpoint belongs to another run", where=place, expected=f"run {run_digest}", found=record["run_digest"]
@@ -122,14 +127,17 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _compare(place: Path, tensors: dict[str, Tensor], expected: dict[str, str]) -> None:
-    if sorted(tensors) != sorted(expected):
-        odd = sorted(tensors.keys() ^ expected.keys())
-        raise IntegrityError("the tensors are not those of the record", where=place, found=f"{odd[0]} is on one side only")
+    _refuse_odd(place, tensors.keys(), expected.keys())
     for name, tensor in tensors.items():
         if (found := tensor_digest(tensor)) != expected[name]:
             raise IntegrityError(
                 "a tensor is not what was saved", where=f"{place}, {name}", expected=expected[name], found=found
             )
+
+
+def _refuse_odd(place: Path, found: Set[str], expected: Set[str]) -> None:
+    if odd := sorted(found ^ expected):
+        raise IntegrityError("the tensors are not those of the record", where=place, found=f"{odd[0]} is on one side only")
 
 
 def _refuse_non_finite(step: int, tensors: dict[str, Tensor]) -> None:

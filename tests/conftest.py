@@ -8,10 +8,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from treering.config.run_directory import RunDirectory, open_run
+from treering.provenance.environment import let_waiting_threads_sleep
 
 # Read when torch is imported: products as small as the tests' are many times quicker on one thread of a machine at work.
 # What trains sets its own number from the recipe.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+let_waiting_threads_sleep()  # before any test imports torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

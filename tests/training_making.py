@@ -50,6 +50,8 @@ def small_recipe(folder: Path = Path("corpus"), **sections: dict[str, Any]) -> d
         "checkpoints": {"at": [0, 1, 2, 4], "every": 6},
     }
     for name, changes in sections.items():
+        if not isinstance(changes, dict):
+            raise TypeError(f"{name} is no section")
         recipe[name] = {**recipe.get(name, {}), **changes}
     return recipe
 

@@ -166,7 +166,9 @@ def test_a_cheap_stage_of_another_section_is_done_again_and_a_dear_one_refused(r
         ("every: 128", "every: 64", {"checkpoints", "training"}),
     ],
 )
-def test_a_field_moves_the_digest_of_its_own_stage_of_the_card_and_of_the_run(quickstart: str, old: str, new: str, moved: set[str]) -> None:
+def test_a_field_moves_the_digests_of_its_own_stage_of_the_card_and_of_the_run(
+    quickstart: str, old: str, new: str, moved: set[str]
+) -> None:
     assert quickstart.count(old) == 1
     one, other = parse_recipe(quickstart, "one"), parse_recipe(quickstart.replace(old, new), "other")
     assert {stage for stage in STAGES if stage_digest(one, stage, {}) != stage_digest(other, stage, {})} == {*moved, "card"}

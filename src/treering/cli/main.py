@@ -9,6 +9,7 @@ import typer
 from treering import __version__
 from treering.cli import batch, card, evaluate, export, install, new, prepare, run, show, trace, train
 from treering.errors import TreeringError
+from treering.provenance.environment import let_waiting_threads_sleep
 from treering.provenance.files import storage_errors
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ def treering(
 
 def main() -> None:
     """Run the command line and exit with the code of whatever happened."""
+    let_waiting_threads_sleep()
     try:
         with storage_errors(Path.cwd()):
             app()

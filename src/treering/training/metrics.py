@@ -26,8 +26,9 @@ class MetricsFile:
         self._file.seek(kept)
 
     def append(self, report: StepReport) -> None:
-        """Add the line of an update."""
+        """Add the line of an update, at once to be seen by whoever follows the file."""
         self._file.write(canonical_json(asdict(report)) + b"\n")
+        self._file.flush()
 
     def sync(self) -> None:
         """Have every line so far on the disk; done before a checkpoint is, so that its past is always there."""

@@ -5,6 +5,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from treering.checkpoints.schedule import planned_steps
 from treering.checkpoints.state import TrainingState, initial_state
 from treering.checkpoints.store import load_checkpoint, read_checkpoint_record, save_checkpoint, saved_steps
@@ -33,7 +35,7 @@ def train(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
     """Train to the last step from wherever the run stands, and return the stage's manifest.
 
     Raises:
-        EnvironmentMismatch: When the run was begun on another machine or with other software.
+        EnvironmentMismatch: When the run was begun on another machine or with other software, or this one lacks the device.
         NonFiniteError: When a loss, gradient or weight is not finite.
         IntegrityError: When what earlier stages or checkpoints left is not what was written.
         StorageError: When the disk is full or the run's folder cannot be written.
@@ -44,9 +46,10 @@ def train(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
         if manifest := run.find("training", reads):
             return manifest
     set_arithmetic(run.recipe.training.threads)
+    device = open_device(run.recipe.training)
     with storage_errors(run.path):
         _record_environment(run)
-        _advance(run, open_batches(run), progress)
+        _advance(run, open_batches(run), device, progress)
         run.seal(run.stage("checkpoints"), "checkpoints", inputs)
         _record_training(run)
         return run.seal(run.stage("training"), "training", {**inputs, **run.reads("checkpoints")})
@@ -66,9 +69,9 @@ def finished_checkpoints(run: RunDirectory) -> dict[int, str]:
     return {step: verify_manifest(folder / f"step{step}").digest for step in planned}
 
 
-def _advance(run: RunDirectory, batches: Batches, progress: Progress) -> None:
+def _advance(run: RunDirectory, batches: Batches, device: torch.device, progress: Progress) -> None:
     recipe, planned = run.recipe, planned_steps(run.recipe.checkpoints, run.recipe.training.steps)
-    state = _resume(run).to(open_device(recipe.training))
+    state = _resume(run).to(device)
     with (
         closing(MetricsFile(run.stage("training") / "metrics.jsonl", state.step)) as metrics,
         _Observed(run.observe / "training.jsonl", recipe.observe.log_every) as observed,

@@ -42,7 +42,8 @@ def steps(state: TrainingState, batches: Batches, recipe: Recipe) -> Iterator[St
     The state between two reports is exactly that of `report.step`: it may be saved, digested, or taken elsewhere.
 
     Raises:
-        NonFiniteError: When a loss or gradient is not finite; the state is then still that of the step before.
+        NonFiniteError: When a loss or gradient is not finite, the state being still that of the step before; or when an
+            update is too large for fp32, the state being lost.
     """
     training = recipe.training
     network = attach_network(recipe.model, state)
@@ -53,9 +54,10 @@ def steps(state: TrainingState, batches: Batches, recipe: Recipe) -> Iterator[St
         loss = _accumulate(network, batches, training, update)
         gradients = {name: _gradient(parameter) for name, parameter in network.named_parameters()}
         norm = gradient_norm(gradients)
-        _refuse_non_finite(state, batches, gradients, loss, norm)
+        _refuse_non_finite(batches, update, {"loss": loss, "gradient norm": norm}, state, gradients)
         rate = learning_rate(training, update)
         change = optimizer.update(state, gradients, rate, clipping_scale(norm, training.optimizer.gradient_clip))
+        _refuse_non_finite(batches, update, {"loss": loss, "update norm": change}, state, gradients)
         yield StepReport(state.step, loss, rate, norm, change, state.step * tokens_per_step)
 
 
@@ -96,18 +98,21 @@ def _gradient(parameter: Tensor) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
-def _refuse_non_finite(state: TrainingState, batches: Batches, gradients: dict[str, Tensor], loss: float, norm: float) -> None:
-    if math.isfinite(loss) and math.isfinite(norm):
+def _refuse_non_finite(
+    batches: Batches, update: int, numbers: dict[str, float], state: TrainingState, gradients: dict[str, Tensor]
+) -> None:
+    if all(math.isfinite(number) for number in numbers.values()):
         return
     candidates = {**state.weights, **{f"gradient of {name}": gradient for name, gradient in gradients.items()}}
     wrong = [name for name, tensor in candidates.items() if not bool(torch.isfinite(tensor).all())]
+    named = ", ".join(wrong[:_NAMED_TENSORS]) or "no weight or gradient"
     more = f" and {len(wrong) - _NAMED_TENSORS} more" if len(wrong) > _NAMED_TENSORS else ""
-    sequences = batches.sequence_ids(state.step)[:4].tolist()
+    sequences = batches.sequence_ids(update)[:4].tolist()
     raise NonFiniteError(
-        "the loss or a gradient is not finite",
-        where=f"update {state.step}, from step{state.step} (batch {state.step}, sequences {sequences} …)",
+        "training met a number that is not finite",
+        where=f"update {update}, from step{update} (batch {update}, sequences {sequences} …)",
         expected="finite numbers",
-        found=f"loss {loss}, gradient norm {norm}; not finite: {', '.join(wrong[:_NAMED_TENSORS]) or 'the loss alone'}{more}",
+        found=f"{', '.join(f'{name} {number}' for name, number in numbers.items())}; not finite: {named}{more}",
         advice="the last checkpoint stays; look at the batch with `treering batch`, lower the learning rate or lengthen the"
         " warmup in a recipe of another name",
     )

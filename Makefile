@@ -8,7 +8,7 @@ PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11
 SUITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 NEEDS := treering needs Python 3.11 or newer, with pip and venv; none of these is one: $(PYTHONS)
 
-.PHONY: demo test lint clean
+.PHONY: demo test docs lint clean
 .DELETE_ON_ERROR:
 
 # Each stamp is newer than what it was made from only after the installation has ended well, so a repeated call is instant.
@@ -17,6 +17,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+docs: $(VENV)/.installed
+	$(BIN)/python docs/generate.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

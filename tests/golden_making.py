@@ -87,9 +87,7 @@ def pythia(schedule: str, steps: int = 143_000, warmup: int = 1430) -> Recipe:
 def schedule() -> dict[str, dict[str, str]]:
     """The rates of some updates under every schedule."""
     updates = (0, 1, 2, 715, 1429, 1430, 1431, 71_500, 115_138, 115_139, 115_140, 141_570, 142_998, 142_999)
-    return {
-        name: {str(update): learning_rate(pythia(name).training, update).hex() for update in updates} for name in SCHEDULES
-    }
+    return {name: {str(update): learning_rate(pythia(name).training, update).hex() for update in updates} for name in SCHEDULES}
 
 
 def adamw() -> dict[str, Any]:

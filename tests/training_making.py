@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ from treering.tokens.stage import prepare_tokens
 from treering.training.steps import StepReport, steps
 
 STEPS = 12
-WORDS = "the tree of a year is wide when rain was long and narrow where frost came before its leaves had grown".split()
+SENTENCE = "the tree of a year is wide when rain was long and narrow where frost came before its leaves had grown"
 
 
-def small_recipe(folder: Path = Path("corpus"), **sections: dict[str, Any]) -> dict[str, Any]:
+def small_recipe(folder: Path, **sections: dict[str, Any]) -> dict[str, Any]:
     """A recipe as a JSON value; a section given here changes only the fields it names."""
     recipe: dict[str, Any] = {
         "name": "tiny",
@@ -58,12 +57,13 @@ def small_recipe(folder: Path = Path("corpus"), **sections: dict[str, Any]) -> d
 
 def resolve(**sections: dict[str, Any]) -> Recipe:
     """The small recipe with these changes, resolved."""
-    return parse_recipe(json.dumps(small_recipe(**sections)), "tiny.yaml")  # JSON is YAML 1.2
+    return parse_recipe(json.dumps(small_recipe(Path("corpus"), **sections)), "tiny.yaml")  # JSON is YAML 1.2
 
 
 def documents(count: int = 100) -> list[str]:
     """Texts of a few sentences, no two the same."""
-    sentences = (" ".join(WORDS[(start * step) % len(WORDS)] for step in range(1, 12)) for start in itertools.count(1))
+    words = SENTENCE.split()
+    sentences = (" ".join(words[(start * step) % len(words)] for step in range(1, 12)) for start in itertools.count(1))
     return [f"Tree {number}: " + ". ".join(itertools.islice(sentences, 5)) + ".\n" for number in range(count)]
 
 
@@ -97,7 +97,7 @@ def trained(recipe: Recipe, stop: int | None = None) -> tuple[TrainingState, lis
     return state, list(itertools.islice(steps(state, synthetic_batches(recipe), recipe), stop))
 
 
-def state_digest(state: TrainingState) -> tuple[int, str, str, str]:
+def state_digest(state: TrainingState) -> tuple[int | str, ...]:
     """All that a state is, to compare states by their bits."""
     groups = (state.weights, state.first_moments, state.second_moments)
     return (state.step, *(weights_digest(group) for group in groups))
@@ -110,7 +110,9 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def outcome(run: RunDirectory) -> dict[str, bytes]:
     """Every file that training has written, `observe/` apart."""
-    return {f"{stage}/{name}": content for stage in ("checkpoints", "training") for name, content in files(run.stage(stage)).items()}
+    return {
+        f"{stage}/{name}": content for stage in ("checkpoints", "training") for name, content in files(run.stage(stage)).items()
+    }
 
 
 def bits(tensor: torch.Tensor) -> bytes:
@@ -146,5 +148,3 @@ class StopAt(Progress):
         self.amounts.append(amount)
         if len(self.amounts) > self._left + 1:  # the first says where the run stands
             raise Stopped
-
-

@@ -15,6 +15,7 @@ Each implementation is within this of the exact run, so they are within twice th
 import itertools
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,12 +65,12 @@ def ours(settings: Optimizer = SETTINGS, scale: float = 1.0, updates: int = UPDA
     return state
 
 
-def theirs(dtype: torch.dtype = torch.float32, **changes: object) -> dict[str, Tensor]:
+def theirs(dtype: torch.dtype = torch.float32, **changes: Any) -> dict[str, Tensor]:
     """The weights after torch.optim.AdamW, one tensor at a time and without fused kernels."""
     weights = {name: nn.Parameter(tensor.to(dtype)) for name, tensor in beginning().weights.items()}
     decayed = [weights[name] for name in ("a.weight", "embed_in.weight")]
     others = [weights[name] for name in ("a.bias", "input_layernorm.weight")]
-    settings = {"betas": SETTINGS.betas, "eps": SETTINGS.eps, "foreach": False, "fused": False} | changes
+    settings: dict[str, Any] = {"betas": SETTINGS.betas, "eps": SETTINGS.eps, "foreach": False, "fused": False} | changes
     decay = settings.pop("weight_decay", SETTINGS.weight_decay)
     kind = settings.pop("kind", torch.optim.AdamW)
     groups = [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]

@@ -25,7 +25,9 @@ from treering.model.shapes import is_decayed, parameter_shapes
 LENGTH = 48
 MARGIN = 8.0
 VARIANTS = [
-    dict(zip(("rotary_pct", "use_parallel_residual", "tie_word_embeddings", "hidden_act", "attention_bias"), chosen, strict=True))
+    dict(
+        zip(("rotary_pct", "use_parallel_residual", "tie_word_embeddings", "hidden_act", "attention_bias"), chosen, strict=True)
+    )
     for chosen in itertools.product((0.25, 1.0), (True, False), (False, True), ("gelu", "gelu_pytorch_tanh"), (True, False))
 ]
 
@@ -72,9 +74,10 @@ def theirs(model: ModelSection, weights: dict[str, Tensor], dtype: torch.dtype =
         attention_bias=model.attention_bias,
         tie_word_embeddings=model.tie_word_embeddings,
         layer_norm_eps=model.layer_norm_eps,
-        attn_implementation="sdpa",
     )
-    network = GPTNeoXForCausalLM(config).to(dtype).eval()
+    network = GPTNeoXForCausalLM(config).eval()
+    nn.Module.to(network, dtype)
+    network.set_attn_implementation("sdpa")
     renamed = {_their_name(name): tensor.to(dtype) for name, tensor in weights.items()}
     if model.tie_word_embeddings:
         renamed["lm_head.weight"] = renamed["gpt_neox.embed_in.weight"]
@@ -95,7 +98,7 @@ def give_our_tables(network: GPTNeoXForCausalLM, model: ModelSection) -> None:
             tables = Rotary(model.rotary_size, model.rotary_emb_base).tables(hidden.shape[1], hidden.device)
             return tuple(table.to(hidden.dtype)[None] for table in tables)
 
-    network.gpt_neox.rotary_emb = Tables()
+    network.gpt_neox.set_submodule("rotary_emb", Tables())
 
 
 def tokens(model: ModelSection) -> Tensor:
@@ -208,7 +211,7 @@ def _a_thousandth_off(name: str, tensor: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("change", [_blocks_instead_of_heads, _a_thousandth_off])
 @torch.inference_mode()
-def test_weights_in_another_layout_or_a_little_off_are_seen(change) -> None:  # noqa: ANN001
+def test_weights_in_another_layout_or_a_little_off_are_seen(change) -> None:
     model = architecture()
     weights = lively_weights(model)
     bound, exact = bound_and_exact(model, weights)

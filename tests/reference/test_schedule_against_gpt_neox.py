@@ -38,7 +38,7 @@ def neox_head(update: int, steps: int = STEPS, warmup: float = 0.01 * STEPS) -> 
 
 
 @pytest.mark.parametrize(("name", "formula"), [("neox-v1", neox_v1), ("neox", neox_head)])
-def test_pythias_rates_are_gpt_neoxs(name: str, formula) -> None:  # noqa: ANN001
+def test_pythias_rates_are_gpt_neoxs(name: str, formula) -> None:
     training = pythia(name).training
     for update in UPDATES:
         assert abs(learning_rate(training, update) - formula(update)) <= TOLERANCE * PEAK, update
@@ -46,7 +46,7 @@ def test_pythias_rates_are_gpt_neoxs(name: str, formula) -> None:  # noqa: ANN00
 
 @pytest.mark.parametrize(("name", "formula"), [("neox-v1", neox_v1), ("neox", neox_head)])
 @pytest.mark.parametrize(("steps", "warmup"), [(10, 0), (10, 3), (100, 99), (1, 0), (7, 1)])
-def test_short_runs_are_gpt_neoxs_too(name: str, formula, steps: int, warmup: int) -> None:  # noqa: ANN001
+def test_short_runs_are_gpt_neoxs_too(name: str, formula, steps: int, warmup: int) -> None:
     training = pythia(name, steps, warmup).training
     for update in range(steps):
         assert abs(learning_rate(training, update) - formula(update, steps, warmup)) <= TOLERANCE * PEAK, update
@@ -64,7 +64,7 @@ def test_pythias_floor_is_reached_at_step_115139_and_kept() -> None:
     training = pythia("neox-v1").training
     assert learning_rate(training, 115_138) > FLOOR
     assert all(learning_rate(training, update) == FLOOR for update in range(115_139, 143_000, 7))
-    assert (STEPS - 115_139) / STEPS == pytest.approx(0.195, abs=0.0005)  # the share of the run that is constant
+    assert pytest.approx(0.195, abs=0.0005) == (STEPS - 115_139) / STEPS  # the share of the run that is constant
 
 
 def test_pythias_first_update_has_rate_0_and_todays_first_two_have_one_rate() -> None:

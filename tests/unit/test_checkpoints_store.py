@@ -1,7 +1,6 @@
 """Checkpoints: what is saved is loaded, whole or not at all."""
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path

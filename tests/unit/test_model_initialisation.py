@@ -76,7 +76,10 @@ def test_a_weight_does_not_depend_on_what_else_the_model_has() -> None:
 
 
 def test_a_deeper_model_begins_with_the_shallower_ones_weights() -> None:
-    two, five = weights(initialisation={"output_method": "normal"}), weights(num_hidden_layers=5, initialisation={"output_method": "normal"})
+    two, five = (
+        weights(initialisation={"output_method": "normal"}),
+        weights(num_hidden_layers=5, initialisation={"output_method": "normal"}),
+    )
     assert all(bits(two[name]) == bits(five[name]) for name in two)
 
 

@@ -1,5 +1,6 @@
 """The order: epochs with permutations of their own, the same whoever asks and in whatever portions."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def test_a_batch_is_described_by_its_texts_and_their_documents(tiny_run: RunDire
         spans = [document["tokens"] for document in row["documents"]]
         assert spans[0][0] == 0
         assert spans[-1][1] == 33
-        assert all(first[1] == second[0] for first, second in zip(spans, spans[1:], strict=False))
+        assert all(first[1] == second[0] for first, second in itertools.pairwise(spans))
 
 
 def test_a_sequence_and_a_document_are_traced_to_the_batches_that_hold_them(tiny_run: RunDirectory) -> None:

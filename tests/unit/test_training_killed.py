@@ -67,7 +67,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_bytes_of_the_uninterrupted_o
     while len(kills) < 5:  # a lucky attempt may end early: then from the beginning
         for stage in ("checkpoints", "training"):
             shutil.rmtree(tiny_run.stage(stage), ignore_errors=True)
-        command = [sys.executable, "-c", TRAIN, str(tiny_run.path), str(TESTS), str(3 + again)]
+        command = [sys.executable, "-c", TRAIN, str(tiny_run.path), str(TESTS), str(7 + again)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
         assert result.returncode == 0, result.stderr
         kills += json.loads(result.stdout)

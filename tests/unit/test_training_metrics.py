@@ -11,7 +11,9 @@ from treering.training.steps import StepReport
 
 
 def report(step: int) -> StepReport:
-    return StepReport(step, loss_nats=1 / step, learning_rate=1e-3, gradient_norm=0.1 + 0.2, update_norm=5e-324, tokens=8 * step)
+    return StepReport(
+        step, loss_nats=1 / step, learning_rate=1e-3, gradient_norm=0.1 + 0.2, update_norm=5e-324, tokens=8 * step
+    )
 
 
 def write(path: Path, steps: range, start: int = 0) -> None:
@@ -84,7 +86,7 @@ def _no_object(lines: list[bytes]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("change", [_drop_the_last, _drop_the_second, _swap, _break_the_last, _spoil, _no_object])
-def test_metrics_that_do_not_reach_the_checkpoint_are_refused(tmp_path: Path, change) -> None:  # noqa: ANN001
+def test_metrics_that_do_not_reach_the_checkpoint_are_refused(tmp_path: Path, change) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, range(1, 6))
     changed = b"".join(change(path.read_bytes().splitlines(keepends=True)))

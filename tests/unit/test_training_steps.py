@@ -28,7 +28,7 @@ def with_precision(precision: str, **sections: dict[str, object]) -> Recipe:
 
 
 @pytest.fixture(scope="module", params=PRECISIONS)
-def uninterrupted(request: pytest.FixtureRequest) -> tuple[Recipe, list[tuple[int, str, str, str]], list[object]]:
+def uninterrupted(request: pytest.FixtureRequest) -> tuple[Recipe, list[tuple[int | str, ...]], list[object]]:
     """A recipe, the digest of the state at every step of its training, and the reports."""
     recipe = with_precision(request.param)
     state = initial_state(recipe.model)

@@ -38,8 +38,8 @@ main()
 SMALL = {
     "vocabulary_size: 4096": "vocabulary_size: 512",
     "  preset: sapling\n": "  preset: sapling\n  vocab_size: 512\n  hidden_size: 32\n  num_hidden_layers: 2\n",
-    "steps: 384": "steps: 8",
-    "warmup_steps: 30": "warmup_steps: 2",
+    "steps: 512": "steps: 8",
+    "warmup_steps: 32": "warmup_steps: 2",
     "name: quickstart": "name: small",
     "  every: 128  ": "  every: 5  ",
     "\ncard:": "\nevaluation:\n  tasks: [heldout_continuation, number_agreement]\n  heldout_tokens: 4096\n\ncard:",

@@ -15,7 +15,7 @@ from treering.config.digests import STAGES
 from treering.provenance.manifests import verify_manifest
 
 pytestmark = pytest.mark.way
-EARLY_STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
+EARLY_STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 def record(path: Path) -> dict:
@@ -95,7 +95,7 @@ for revision in ("step0", "step64", "main"):
 
 def test_what_a_batch_shows_is_what_the_trace_finds(release):
     batch = json.loads(treering("batch", 64, release.run, "--json", cwd=release.run).stdout)
-    assert len(batch["sequences"]) == 16
+    assert len(batch["sequences"]) == 8
     sequence = batch["sequences"][3]
     traced = json.loads(treering("trace", release.run, "--sequence", sequence["sequence_id"], "--json", cwd=release.run).stdout)
     assert 64 in traced["steps"]

@@ -138,9 +138,8 @@ def main() -> None:
         torch.use_deterministic_algorithms(False)
         turns, treering, loss = compare(run.recipe, open_batches(run), Path(name), given.updates, given.segments)
     report(run.recipe, turns, given.updates)
-    print(
-        f"  mean loss of the last segment: Trainer {loss:.3f}, treering {statistics.mean(treering.losses[-given.updates :]):.3f}"
-    )
+    own = statistics.mean(treering.losses[-given.updates :])
+    print(f"  mean loss of the last segment: Trainer {loss:.3f}, treering {own:.3f}")
 
 
 def report(recipe: Recipe, turns: TakeTurns, updates: int) -> None:

@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from treering.model.normal import _BLOCK, _logarithm, _quantile, normal_numbers
+from treering.model.normal import _BLOCK, _between_0_and_1, _logarithm, _quantile, normal_numbers
 
 ULP = 2.0**-52
 
@@ -75,6 +75,6 @@ def test_the_standard_deviation_scales_before_the_one_rounding_to_fp32() -> None
 
 
 def test_no_number_is_infinite_whatever_the_hash() -> None:
-    ends = np.array([2.0**-53, 1.0 - 2.0**-53])
-    assert np.isfinite(_quantile(ends)).all()
+    ends = _between_0_and_1(np.array([0, 2**64 - 1], dtype=np.uint64))
+    assert ends.tolist() == [2.0**-53, 1.0 - 2.0**-53]
     assert _quantile(ends).tolist() == pytest.approx([-8.209536151601387, 8.209536151601387])

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from treering.provenance.digests import derive_key
-from treering.provenance.hashing import keyed_hash
+from treering.provenance.hashing import Words, keyed_hash
 
 _BLOCK = 1 << 15
 _STRIDE = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's: odd, near 2⁶⁴ ÷ the golden ratio
@@ -96,10 +96,14 @@ def normal_numbers(domain: str, seed: int, name: str, count: int, standard_devia
     result = np.empty(count, dtype=np.float32)
     for start in range(0, count, _BLOCK):
         counter = np.arange(start, min(start + _BLOCK, count), dtype=np.uint64)
-        bits = keyed_hash(counter * _STRIDE, first, second)
-        uniform = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+        uniform = _between_0_and_1(keyed_hash(counter * _STRIDE, first, second))
         result[start : start + len(counter)] = _quantile(uniform) * standard_deviation
     return result
+
+
+def _between_0_and_1(bits: Words) -> NDArray[np.float64]:
+    """Return the middles of 2⁵² equal parts of [0, 1], each exact in fp64: never an end, where quantiles are infinite."""
+    return ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def _quantile(uniform: NDArray[np.float64]) -> NDArray[np.float64]:

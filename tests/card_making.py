@@ -128,7 +128,7 @@ def _tokens() -> dict[str, Any]:
 
 
 def _order(recipe: Recipe) -> dict[str, Any]:
-    length, batch, steps = recipe.order.sequence_length, recipe.training.global_batch_size, recipe.training.steps
+    length = recipe.order.sequence_length
     sequences = (2_950_000 - 1) // length
     return {
         "algorithm": {"name": "generalised-feistel", "version": 1, "rounds": 8},
@@ -137,10 +137,6 @@ def _order(recipe: Recipe) -> dict[str, Any]:
         "sequences": sequences,
         "train_tokens": 2_950_000,
         "unused_tokens": 2_950_000 - sequences * length - 1,
-        "global_batch_size": batch,
-        "steps": steps,
-        "positions": steps * batch,
-        "epochs": steps * batch / sequences,
         "first_sequence_ids": [0] * 8,
     }
 
@@ -148,6 +144,7 @@ def _order(recipe: Recipe) -> dict[str, Any]:
 def _training(recipe: Recipe, steps: tuple[int, ...]) -> dict[str, Any]:
     return {
         "steps": recipe.training.steps,
+        "positions": recipe.training.steps * recipe.training.global_batch_size,
         "tokens": recipe.training.steps * recipe.training.global_batch_size * recipe.order.sequence_length,
         "parameters": PARAMETERS,
         "parameters_without_embeddings": 793_600,

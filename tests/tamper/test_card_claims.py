@@ -77,8 +77,8 @@ def test_every_number_outside_code_is_claimed(run):
         ("evaluation/evaluation.json", "untrained_bits_per_byte", 0.1),
         ("evaluation/unigram.json", "perplexity", 1.5),
         ("evaluation/harness.json", "harness_version", "9.9"),
-        ("evaluation/heldout/step384.json", "targets", 5),
-        ("revisions/step384/config.json", "hidden_size", 4),
+        ("evaluation/heldout/step512.json", "targets", 5),
+        ("revisions/step512/config.json", "hidden_size", 4),
         ("evaluation/manifest.json", "files", []),
     ],
 )

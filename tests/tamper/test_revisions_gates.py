@@ -11,7 +11,7 @@ from treering.checkpoints.state import weights_digest
 from treering.config.run_directory import RunDirectory
 from treering.errors import ReproductionError
 from treering.revisions.agreement import check_agreement
-from treering.revisions.round_trip import check_tokenizer
+from treering.revisions.round_trip import Sample, check_tokenizer
 from treering.revisions.stage import export
 from treering.tokens.store import TokenStore, open_tokenizer
 from treering.tokens.tokenizer import load_tokenizer
@@ -69,6 +69,13 @@ def test_a_configuration_that_computes_otherwise_is_refused(exported, revision, 
         check_agreement(revision, exported.recipe.model, rows)
 
 
+def test_ids_of_the_token_file_that_the_tokenizer_does_not_give_are_refused(exported, revision):
+    trained_with = open_tokenizer(exported.stage("tokens"))
+    text, ids = samples(trained_with)[0]
+    with pytest.raises(ReproductionError, match="other ids"):
+        check_tokenizer(revision, exported.recipe, trained_with, [Sample(text, [*ids[:-1], ids[-1] ^ 1])])
+
+
 def test_two_swapped_tensors_of_one_shape_are_refused_though_both_sides_read_the_same_file(exported, revision, rows):
     # The names are right on both sides, so what shows is that the file is not what either was given: the digests.
     path = revision / "model.safetensors"
@@ -93,20 +100,27 @@ def test_a_nan_does_not_pass_the_gate(exported, revision, rows):
 TEXTS = ("Tree 7: the year was long. <|endoftext|> is text here.\n", "naïve  café\t“frost”")
 
 
+def samples(tokenizer, texts=TEXTS):
+    return [Sample(text, tokenizer.encode([text])[0].tolist()) for text in texts]
+
+
 def test_the_published_tokenizer_gives_the_trainings_ids(exported, revision):
-    check_tokenizer(revision, exported.recipe, open_tokenizer(exported.stage("tokens")), TEXTS)
+    trained_with = open_tokenizer(exported.stage("tokens"))
+    check_tokenizer(revision, exported.recipe, trained_with, samples(trained_with))
 
 
 def test_a_tokenizer_that_lower_cases_is_refused(exported, revision):
     edit_json(revision / "tokenizer.json", normalizer={"type": "Lowercase"})
+    trained_with = open_tokenizer(exported.stage("tokens"))
     with pytest.raises(ReproductionError, match="other ids"):
-        check_tokenizer(revision, exported.recipe, open_tokenizer(exported.stage("tokens")), TEXTS)
+        check_tokenizer(revision, exported.recipe, trained_with, samples(trained_with))
 
 
 def test_another_end_of_document_is_refused(exported, revision):
     edit_json(revision / "tokenizer_config.json", eos_token="<|padding|>")
+    trained_with = open_tokenizer(exported.stage("tokens"))
     with pytest.raises(ReproductionError, match="special token"):
-        check_tokenizer(revision, exported.recipe, open_tokenizer(exported.stage("tokens")), TEXTS)
+        check_tokenizer(revision, exported.recipe, trained_with, samples(trained_with))
 
 
 def test_a_tokenizer_class_under_which_transformers_ignores_part_of_the_file_is_refused(exported, revision):
@@ -117,7 +131,7 @@ def test_a_tokenizer_class_under_which_transformers_ignores_part_of_the_file_is_
     path.write_text(json.dumps(document), "utf-8")
     trained_with = load_tokenizer(path)
     texts = ("when the leaves were green the tree grew wider",)
-    check_tokenizer(revision, exported.recipe, trained_with, texts)
+    check_tokenizer(revision, exported.recipe, trained_with, samples(trained_with, texts))
     edit_json(revision / "tokenizer_config.json", tokenizer_class="GPTNeoXTokenizerFast")
     with pytest.raises(ReproductionError, match="other ids"):
-        check_tokenizer(revision, exported.recipe, trained_with, texts)
+        check_tokenizer(revision, exported.recipe, trained_with, samples(trained_with, texts))

@@ -211,10 +211,10 @@ def test_many_sources_are_counted(tmp_path, quickstart):
 
 def test_many_revisions_are_shown_in_selection_with_the_first_and_the_last(tmp_path, quickstart):
     card = card_of(with_recipe(tmp_path, quickstart, "checkpoints", at=(0,), every=4))
-    assert "Of 97 revisions, a selection is shown" in card
+    assert "Of 129 revisions, a selection is shown" in card
     assert len(re.findall(r"^\| `step", card, flags=re.MULTILINE)) == 24
     assert "| `step0` (untrained) |" in card
-    assert "| `step384` |" in card
+    assert "| `step512` |" in card
 
 
 def test_without_step_0_no_comparison_with_an_untrained_model_is_made(tmp_path, quickstart):
@@ -274,7 +274,6 @@ def test_a_record_changed_after_its_manifest_is_refused(run):
     ("record", "changes"),
     [
         ("corpus", {"train": {"documents": 7, "characters": 1, "bytes": 1}}),
-        ("order", {"steps": 7}),
         ("order", {"sequence_length": 7}),
         ("order", {"train_tokens": 7}),
         ("training", {"steps": 7}),
@@ -293,7 +292,7 @@ def test_records_that_contradict_each_other_give_no_card(tmp_path, quickstart, r
     if record == "revisions" and "main" in changes:
         run = lay_out_run(tmp_path / "run", recipe_with_card(quickstart))
         path = run.stage("revisions") / "revisions.json"
-        (run.stage("revisions") / "step384").rename(run.stage("revisions") / "step64")
+        (run.stage("revisions") / "step512").rename(run.stage("revisions") / "step64")
         change_record(path, **changes)
         seal(run)
     else:
@@ -304,7 +303,7 @@ def test_records_that_contradict_each_other_give_no_card(tmp_path, quickstart, r
 
 
 def test_an_architecture_other_than_the_recipes_gives_no_card(run):
-    config = run.stage("revisions") / "step384" / "config.json"
+    config = run.stage("revisions") / "step512" / "config.json"
     change_record(config, rotary_pct=1.0)
     seal(run)
     with pytest.raises(ClaimError, match="rotary_pct"):

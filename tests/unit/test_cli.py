@@ -106,6 +106,11 @@ def test_a_missing_recipe_ends_with_2(treering, verb):
 def test_a_stage_before_its_time_says_what_to_do_first(treering, tiny_recipe, verb):
     code, _, err = treering(verb, tiny_recipe)
     assert code == 2
+    assert "has not been run" in err
+    assert not Path("runs").exists()
+    treering("prepare", tiny_recipe, "--until", "corpus")
+    code, _, err = treering(verb, tiny_recipe)
+    assert code == 2
     assert "has not been done" in err
     assert "treering run" in err
 
@@ -150,13 +155,61 @@ def test_batch_and_trace_refuse_what_is_not_there(treering, tiny_run):
 
 
 def test_a_changed_file_of_an_earlier_stage_ends_with_1_and_names_it(treering, tiny_run):
-    shard = tiny_run.stage("corpus") / "train-00000.jsonl"
-    content = bytearray(shard.read_bytes())
+    tokens = tiny_run.stage("tokens") / "train.bin"
+    content = bytearray(tokens.read_bytes())
     content[100] ^= 1
-    shard.write_bytes(content)
+    tokens.write_bytes(content)
+    code, _, err = treering("train", tiny_run.path)
+    assert code == 1
+    assert "train.bin has changed" in err
+
+
+def test_a_document_that_is_not_what_its_id_says_is_not_shown(treering, tiny_run):
+    shard = tiny_run.stage("corpus") / "train-00000.jsonl"
+    shard.write_bytes(shard.read_bytes().replace(b"year", b"yeer"))
     code, _, err = treering("batch", 0, tiny_run.path)
     assert code == 1
-    assert "train-00000.jsonl has changed" in err
+    assert "not what its id says" in err
+
+
+def test_a_recipe_does_not_touch_a_run_that_another_process_holds(treering, tiny_run, tiny_recipe, tmp_path):
+    before = (tiny_run.path / "recipe.yaml").read_bytes()
+    other = tmp_path / "other.yaml"
+    other.write_text(json.dumps({**json.loads(tiny_recipe.read_text("utf-8")), "observe": {"log_every": 7}}), "utf-8")
+    with exclusive(tiny_run.path):
+        assert treering("prepare", other, "--runs", tiny_run.path.parent)[0] == 2
+    assert (tiny_run.path / "recipe.yaml").read_bytes() == before
+    assert treering("prepare", other, "--runs", tiny_run.path.parent)[0] == 0
+    assert (tiny_run.path / "recipe.yaml").read_bytes() != before
+
+
+def test_too_little_memory_ends_with_3_and_a_defect_with_70(treering, monkeypatch, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("name: x")
+    for error, expected in ((MemoryError("no room"), 3), (ZeroDivisionError("oh"), 70)):
+
+        def fail(*_: object, raised=error) -> None:
+            raise raised
+
+        monkeypatch.setattr("treering.config.reading.read_recipe", fail)
+        assert treering("show", "recipe.yaml")[0] == expected
+
+
+@pytest.mark.parametrize("taker", ["OMP_DYNAMIC=true", "OMP_THREAD_LIMIT=1"])
+def test_an_environment_that_takes_threads_away_is_refused(treering, tiny_run, monkeypatch, taker):
+    monkeypatch.setenv(*taker.split("="))
+    code, _, err = treering("train", tiny_run.path)
+    assert code == 3
+    assert taker in err
+
+
+def test_a_library_variable_set_between_stop_and_resume_is_noticed(treering, tiny_run, monkeypatch):
+    assert treering("train", tiny_run.path)[0] == 0
+    for name in ("manifest.json", "training.json"):
+        (tiny_run.stage("training") / name).unlink()
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
+    code, _, err = treering("train", tiny_run.path)
+    assert code == 3
+    assert "DNNL_MAX_CPU_ISA=AVX2" in err
 
 
 def test_a_file_where_the_runs_should_be_ends_with_3(treering, tmp_path, tiny_recipe):

@@ -56,8 +56,6 @@ def test_the_record_says_what_the_batches_are(tiny_run: RunDirectory) -> None:
     assert record["first_sequence_ids"] == batches.order.sequence_ids(np.arange(8)).tolist()
     assert record["sequences"] * 32 + 1 + record["unused_tokens"] == record["train_tokens"] == len(batches.tokens)
     assert 0 <= record["unused_tokens"] < 32
-    assert record["positions"] == 12 * 8
-    assert record["epochs"] == 96 / record["sequences"]
 
 
 def test_the_stage_is_done_once(tiny_run: RunDirectory) -> None:

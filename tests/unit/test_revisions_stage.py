@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_making import prepare, small_recipe
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig
 
 from treering.checkpoints.store import load_weights
@@ -90,6 +91,7 @@ def test_an_interrupted_export_keeps_what_it_had_finished_and_mends_what_was_dam
     for path in (folder / "manifest.json", folder / "revisions.json"):
         path.unlink()
     shutil.rmtree(folder / "step4")
+    (folder / "step0" / "extra.py").write_text("print('not listed')")
     damaged = folder / "step2" / "config.json"
     damaged.write_bytes(damaged.read_bytes()[:-2])
     kept = (folder / "step1" / "model.safetensors").stat().st_mtime_ns
@@ -112,6 +114,37 @@ def test_another_number_type_replaces_the_revisions_and_leaves_the_checkpoints_a
     # transformers keeps its rotary frequencies beside the weights: a few numbers in fp32.
     assert 0 <= record["memory_float16_bytes"] - sum(tensor.numel() * 2 for tensor in weights.values()) <= 64
     assert tree(run.stage("checkpoints")) == tree(exported.stage("checkpoints"))
+
+
+def test_going_back_to_the_first_number_type_after_a_stopped_change_writes_the_first_revisions_again(
+    exported, tmp_path, monkeypatch
+):
+    shutil.copytree(exported.path, tmp_path / "run")
+    run = RunDirectory(tmp_path / "run", exported.recipe)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("treering.revisions.stage.check_tokenizer", stop)
+        with pytest.raises(KeyboardInterrupt):
+            export(with_dtype(run, "bfloat16"))
+    shutil.copytree(exported.stage("revisions") / "step1", run.stage("revisions") / "step1", dirs_exist_ok=True)
+    export(run)
+    assert tree(run.stage("revisions")) == tree(exported.stage("revisions"))
+
+
+def test_a_corpus_that_is_not_normalised_is_gated_as_its_tokenizer_reads_it(tmp_path):
+    texts = [f"Café {number}: the frost came before its leaves. " * 3 for number in range(60)]  # é as e and an accent
+    corpus = tmp_path / "texts.jsonl"
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    recipe = small_recipe(corpus, corpus={"normalisation": "none"}, training={"steps": 1, "schedule": {"name": "constant"}})
+    path = tmp_path / "nfd.yaml"
+    path.write_text(json.dumps(recipe), "utf-8")
+    run = prepare(path, tmp_path / "runs")
+    train(run)
+    export(run)
+    assert (run.stage("revisions") / "manifest.json").exists()
 
 
 def test_weights_too_large_for_the_number_type_are_refused():
@@ -145,6 +178,44 @@ def test_early_revisions_that_a_rate_of_zero_leaves_equal_say_so(tiny_run):
     record = json.loads((run.stage("revisions") / "revisions.json").read_text("utf-8"))
     same = {revision["name"]: revision["same_weights_as"] for revision in record["revisions"]}
     assert same == {"step0": None, "step1": "step0", "step2": None, "step4": None, "step6": None, "step12": None}
+
+
+@pytest.fixture
+def with_card(exported, tmp_path):
+    """The exported run with a card's folder, its text beside the point here."""
+    run = RunDirectory(shutil.copytree(exported.path, tmp_path / "run"), exported.recipe)
+    run.stage("card").mkdir()
+    (run.stage("card") / "README.md").write_text("# tiny\n")
+    run.seal(run.stage("card"), "card", {})
+    return run
+
+
+def test_installing_again_removes_branches_that_are_no_more(with_card, tmp_path):
+    folder = install(with_card, "acme/tiny", tmp_path / "cache").folder
+    (folder / "refs" / "step99").write_text("0" * 40)
+    install(with_card, "acme/tiny", tmp_path / "cache")
+    assert sorted(ref.name for ref in (folder / "refs").iterdir()) == sorted(["main", *(f"step{step}" for step in STEPS)])
+    loaded = AutoModelForCausalLM.from_pretrained(folder / "snapshots" / (folder / "refs" / "step2").read_text())
+    trained = load_weights(with_card.stage("checkpoints"), 2, run_digest(with_card.recipe))
+    assert torch.equal(loaded.gpt_neox.embed_in.weight, trained["gpt_neox.embed_in.weight"])
+
+
+def test_a_damaged_file_in_the_cache_is_mended_by_installing_again(with_card, tmp_path):
+    folder = install(with_card, "acme/tiny", tmp_path / "cache").folder
+    blob = next(path for path in (folder / "blobs").iterdir() if len(path.name) == 64)
+    content = blob.read_bytes()
+    blob.write_bytes(content[:-1] + b"?")
+    install(with_card, "acme/tiny", tmp_path / "cache")
+    assert blob.read_bytes() == content
+
+
+def test_a_downloaded_repository_in_the_cache_is_not_overwritten(with_card, tmp_path):
+    downloaded = tmp_path / "cache" / "models--EleutherAI--pythia-70m" / "refs"
+    downloaded.mkdir(parents=True)
+    (downloaded / "main").write_text("1" * 40)
+    with pytest.raises(InputError, match="treering did not put there"):
+        install(with_card, "EleutherAI/pythia-70m", tmp_path / "cache")
+    assert (downloaded / "main").read_text() == "1" * 40
 
 
 def test_installing_needs_the_card(exported, tmp_path):

@@ -134,6 +134,7 @@ def test_the_record_says_what_was_trained(tiny_trained: RunDirectory) -> None:
     reports, model = read_metrics(tiny_trained.stage("training") / "metrics.jsonl"), tiny_trained.recipe.model
     assert record == {
         "steps": STEPS,
+        "positions": STEPS * 8,
         "tokens": STEPS * 8 * 32,
         "parameters": count_parameters(model).parameters,
         "parameters_without_embeddings": count_parameters(model).parameters_without_embeddings,

@@ -17,8 +17,6 @@ _EQUAL = (
     (f"{CORPUS}#/validation/documents", f"{TOKENS}#/validation/documents"),
     (f"{TOKENS}#/train/tokens", f"{ORDER}#/train_tokens"),
     ("recipe.yaml#/training/steps", f"{TRAINING}#/steps"),
-    ("recipe.yaml#/training/steps", f"{ORDER}#/steps"),
-    ("recipe.yaml#/training/global_batch_size", f"{ORDER}#/global_batch_size"),
     ("recipe.yaml#/order/sequence_length", f"{ORDER}#/sequence_length"),
     ("recipe.yaml#/order/seed", f"{ORDER}#/seed"),
     ("recipe.yaml#/revisions/dtype", f"{REVISIONS}#/dtype"),

@@ -23,11 +23,11 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Show what a step trains on: sequences, texts, documents, sources."""
-    from treering.cli.results import find_run
-    from treering.cli.terminal import print_json, print_next, say
+    from treering.cli.results import choose_run
+    from treering.cli.terminal import command_text, print_json, print_next, say
     from treering.order.lookup import describe_batch
 
-    run = find_run(target, runs)
+    run = choose_run(target, runs)
     record = describe_batch(run, step)
     if as_json:
         print_json(record)
@@ -37,8 +37,8 @@ def command(
         say(_sequence_text(sequence, full=full))
     first = record["sequences"][0]
     print_next(
-        f"treering trace {run.path} --sequence {first['sequence_id']}",
-        f"treering trace {run.path} --document {first['documents'][0]['id'][7:23]}",
+        command_text("trace", run.path, "--sequence", first["sequence_id"]),
+        command_text("trace", run.path, "--document", first["documents"][0]["id"][7:23]),
     )
 
 

@@ -7,18 +7,17 @@ NAME = "evaluate"
 
 def command(target: Target, runs: Runs = RUNS, as_json: Json = False) -> None:
     """Score every revision on held-out text, and the last one with the LM Evaluation Harness."""
-    from treering.cli.results import print_evaluation
-    from treering.cli.terminal import TerminalProgress, print_json, print_next
-    from treering.config.run_directory import open_run
+    from treering.cli.results import print_evaluation, read_evaluation
+    from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next
+    from treering.config.run_directory import find_run, hold_run
     from treering.evaluation.stage import evaluate
-    from treering.provenance.canonical import read_record
-    from treering.provenance.files import exclusive
 
-    run = open_run(target, runs)
-    with exclusive(run.path):
+    find_run(target, runs)
+    with hold_run(target, runs) as run:
         evaluate(run, TerminalProgress())
+        record = read_evaluation(run)
     if as_json:
-        print_json(read_record(run.stage("evaluation") / "evaluation.json", "evaluation", 1))
+        print_json(record)
         return
-    print_evaluation(run)
-    print_next(f"treering card {run.path}")
+    print_evaluation(record)
+    print_next(command_text("card", run.path))

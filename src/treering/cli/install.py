@@ -1,11 +1,12 @@
 """`treering install`: a release into the local Hugging Face cache."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from treering.cli.arguments import RUNS, Runs, Target
+from treering.cli.arguments import RUNS, Json, Runs, Target
 
 NAME = "install"
 
@@ -14,22 +15,24 @@ def command(
     target: Target,
     cache: Annotated[Path | None, typer.Option("--cache", help="The cache's folder; Hugging Face's own by default.")] = None,
     runs: Runs = RUNS,
+    as_json: Json = False,
 ) -> None:
     """Put the release into the local Hugging Face cache, so that the card's code runs as written, without a network."""
     from treering.card.required import repository, require_card
-    from treering.cli.terminal import TerminalProgress, print_next, say
-    from treering.config.run_directory import open_run
+    from treering.cli.terminal import TerminalProgress, print_json, print_next, say
+    from treering.config.run_directory import find_run, hold_run
     from treering.provenance.environment import hugging_face_cache
-    from treering.provenance.files import exclusive
     from treering.revisions.install import install
 
-    run = open_run(target, runs)
-    require_card(run.recipe)
-    name = repository(run.recipe)
-    with exclusive(run.path):
+    find_run(target, runs)
+    with hold_run(target, runs) as run:
+        require_card(run.recipe)
+        name = repository(run.recipe)
         installed = install(run, name, cache or hugging_face_cache(), TerminalProgress())
+    if as_json:
+        print_json({"repository": name, "folder": str(installed.folder), "branches": list(installed.branches)})
+        return
     say(f"{installed.folder}: {len(installed.branches)} branches of {name}")
-    print_next(
-        f'HF_HUB_OFFLINE=1 python -c "from transformers import AutoModelForCausalLM as M; '
-        f"print(M.from_pretrained('{name}', revision='{installed.branches[-1]}'))\""
-    )
+    where = "" if cache is None else f"HF_HUB_CACHE={shlex.quote(str(cache))} "
+    load = f"print(M.from_pretrained('{name}', revision='{installed.branches[-1]}'))"
+    print_next(f'{where}HF_HUB_OFFLINE=1 python -c "from transformers import AutoModelForCausalLM as M; {load}"')

@@ -1,6 +1,7 @@
 """The command `treering`: its verbs, and what becomes of an error."""
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -8,9 +9,11 @@ import typer
 
 from treering import __version__
 from treering.cli import batch, card, evaluate, export, install, new, prepare, run, show, trace, train
-from treering.errors import TreeringError
+from treering.errors import EnvironmentMismatch, TreeringError
 from treering.provenance.environment import let_waiting_threads_sleep
 from treering.provenance.files import storage_errors
+
+_CRASHED = 70  # EX_SOFTWARE: neither a finding nor the user's input nor the environment
 
 app = typer.Typer(
     name="treering",
@@ -38,7 +41,8 @@ def treering(
 ) -> None:
     """From a recipe and a corpus to an open language-model release that anyone can check.
 
-    Exit codes: 0 done, 1 a finding (bytes or numbers are not what was recorded), 2 wrong input, 3 the environment.
+    Exit codes: 0 done, 1 a finding (bytes or numbers are not what was recorded), 2 wrong input, 3 the environment,
+    70 a defect of treering.
     """
 
 
@@ -51,3 +55,14 @@ def main() -> None:
     except TreeringError as error:
         typer.echo(f"treering: {error}", err=True)
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        typer.echo(f"treering: there is not enough memory on this machine: {error}", err=True)
+        sys.exit(EnvironmentMismatch.exit_code)
+    except Exception as error:
+        traceback.print_exc()
+        _explain_crash(error)
+        raise SystemExit(_CRASHED) from error
+
+
+def _explain_crash(error: Exception) -> None:
+    typer.echo(f"\ntreering: this is a defect of treering ({type(error).__name__}); nothing that was whole is lost", err=True)

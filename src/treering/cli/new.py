@@ -10,7 +10,7 @@ NAME = "new"
 
 def command(name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the run.", show_default=False)]) -> None:
     """Write NAME.yaml: a commented recipe that runs as it is, once its card is filled in."""
-    from treering.cli.terminal import print_next, say
+    from treering.cli.terminal import command_text, print_next, say
     from treering.config.template import new_recipe
     from treering.errors import InputError
     from treering.provenance.files import write_atomically
@@ -20,4 +20,4 @@ def command(name: Annotated[str, typer.Argument(metavar="NAME", help="The name o
         raise InputError("this file is there already", where=path, advice="choose another name, or move it away")
     write_atomically(path, text.encode())
     say(str(path))
-    print_next(f"treering show {path}", f"treering run {path}")
+    print_next(command_text("show", path), command_text("run", path))

@@ -1,28 +1,35 @@
 """`treering run`: the whole way."""
 
-from treering.cli.arguments import RUNS, Runs, Target
+from treering.cli.arguments import RUNS, Json, Runs, Target
 
 NAME = "run"
+_SHOWN_BATCH = 64
 
 
-def command(target: Target, runs: Runs = RUNS) -> None:
+def command(target: Target, runs: Runs = RUNS, as_json: Json = False) -> None:
     """Go the whole way: corpus, tokens, order, training, revisions, evaluation, card. The same command resumes it."""
     from treering.card.release import release_digest
     from treering.card.required import require_card
-    from treering.cli.results import print_evaluation
-    from treering.cli.terminal import TerminalProgress, print_next, say
+    from treering.cli.results import print_evaluation, read_evaluation
+    from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next, say
     from treering.cli.way import walk
-    from treering.config.run_directory import open_run
-    from treering.provenance.files import exclusive
+    from treering.config.run_directory import hold_run
 
-    run = open_run(target, runs)
-    require_card(run.recipe)
-    with exclusive(run.path):
+    with hold_run(target, runs) as run:
+        require_card(run.recipe)
         walk(run, TerminalProgress())
-    print_evaluation(run)
-    say(f"\ncard     {run.stage('card') / 'README.md'}\nrelease  {release_digest(run)}")
+        record = {
+            "card": str(run.stage("card") / "README.md"),
+            "release_digest": release_digest(run),
+            "evaluation": read_evaluation(run),
+        }
+    if as_json:
+        print_json(record)
+        return
+    print_evaluation(record["evaluation"])
+    say(f"\ncard     {record['card']}\nrelease  {record['release_digest']}")
     print_next(
-        f"treering install {run.path}",
-        f"treering batch 64 {run.path}",
-        f"treering show {run.path / 'recipe.yaml'}",
+        command_text("install", run.path),
+        command_text("batch", min(_SHOWN_BATCH, run.recipe.training.steps - 1), run.path),
+        command_text("show", run.path / "recipe.yaml"),
     )

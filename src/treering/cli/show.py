@@ -9,11 +9,12 @@ if TYPE_CHECKING:
 
 NAME = "show"
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_STATE_BYTES = 4 * _BYTES["float32"]  # a weight, its gradient and two moments
 
 
 def command(target: Target, as_json: Json = False) -> None:
     """Show a recipe with every value spelled out, its counts, its checkpoints, and the disk and time it takes."""
-    from treering.cli.terminal import print_json, print_next, say
+    from treering.cli.terminal import command_text, print_json, print_next, say
     from treering.config.digests import recipe_digest, resolved, run_digest
     from treering.config.reading import read_recipe
     from treering.config.yaml_text import write_yaml
@@ -25,7 +26,7 @@ def command(target: Target, as_json: Json = False) -> None:
         print_json({"recipe": resolved(recipe), **record})
         return
     say(write_yaml(resolved(recipe)) + "---\n" + "\n".join(_lines(record)))
-    print_next(f"treering run {target}" if not target.is_dir() else f"treering batch 0 {target}")
+    print_next(command_text("batch", 0, target) if target.is_dir() else command_text("run", target))
 
 
 def _consequences(recipe: "Recipe") -> dict[str, Any]:
@@ -43,6 +44,7 @@ def _consequences(recipe: "Recipe") -> dict[str, Any]:
         "tokens_per_step": tokens_per_step,
         "tokens": tokens_per_step * recipe.training.steps,
         "checkpoint_steps": list(kept),
+        "state_memory_bytes": _STATE_BYTES * counts["parameters"],
         "checkpoint_bytes": checkpoint_bytes * len(kept),
         "revision_bytes": revision_bytes * len(kept),
         "estimated_training_seconds": training_seconds(recipe.training, counts["floating_point_operations"]),
@@ -62,6 +64,7 @@ def _lines(record: dict[str, Any]) -> list[str]:
         f"checkpoints       {len(steps)}: {_steps_text(steps)}",
         f"disk              {size_text(disk)}: checkpoints {size_text(record['checkpoint_bytes'])}, "
         f"revisions {size_text(record['revision_bytes'])}; the corpus comes on top, once as text and once as tokens",
+        f"memory            {size_text(record['state_memory_bytes'])} for weights, gradients and moments; activations on top",
         f"operations        {record['floating_point_operations']:.3g} floating-point",
         f"training time     {time_text} (from its matrix-product rate; good to a factor of two)",
         f"recipe digest     {record['recipe_digest']}",

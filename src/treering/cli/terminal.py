@@ -1,6 +1,7 @@
 """What verbs share on the terminal: bars on stderr, tables and records on stdout."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -104,6 +105,11 @@ def print_json(record: Mapping[str, Any]) -> None:
 def say(text: str) -> None:
     """Print a result on stdout, as it is: no markup, no wrapping."""
     print(text)  # noqa: T201
+
+
+def command_text(*words: object) -> str:
+    """Return a treering command as it can be pasted into a shell."""
+    return shlex.join(["treering", *map(str, words)])
 
 
 def print_next(*commands: str) -> None:

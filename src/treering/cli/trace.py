@@ -17,14 +17,14 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Show which batches held a sequence, or any part of a document; step n + 1 is the first to have learnt from batch n."""
-    from treering.cli.results import find_run
+    from treering.cli.results import choose_run
     from treering.cli.terminal import print_json, say
     from treering.errors import InputError
     from treering.order.lookup import trace_document, trace_sequence
 
     if (sequence is None) == (document is None):
         raise InputError("say one thing to trace", expected="--sequence N or --document DIGEST")
-    run = find_run(target, runs)
+    run = choose_run(target, runs)
     record = trace_sequence(run, sequence) if sequence is not None else trace_document(run, str(document))
     if as_json:
         print_json(record)

@@ -1,8 +1,7 @@
 """The whole way, stage after stage, with what each took."""
 
-import resource
-import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from treering.card.stage import write_card
@@ -19,6 +18,8 @@ from treering.training.run import train
 if TYPE_CHECKING:
     from treering.config.run_directory import RunDirectory
 
+_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
 STAGES = {
     "corpus": prepare_corpus,
     "tokens": prepare_tokens,
@@ -34,18 +35,28 @@ def walk(run: "RunDirectory", progress: Progress) -> list[Manifest]:
     """Do every stage that is not done, and return all manifests; time and memory of each go to `observe/stages.jsonl`."""
     manifests = []
     for name, stage in STAGES.items():
-        start = time.monotonic()
+        counted, start = _reset_peak_memory(), time.monotonic()
         manifests.append(stage(run, progress))
-        _observe(run, name, time.monotonic() - start)
+        _observe(run, name, time.monotonic() - start, _peak_memory_bytes() if counted else None)
     return manifests
 
 
-def _observe(run: "RunDirectory", stage: str, elapsed_seconds: float) -> None:
-    # The peak is the process's so far, in KiB on Linux and bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def _observe(run: "RunDirectory", stage: str, elapsed_seconds: float, peak_memory_bytes: int | None) -> None:
     run.observe.mkdir(exist_ok=True)
+    line = {"stage": stage, "elapsed_seconds": elapsed_seconds, "peak_memory_bytes": peak_memory_bytes}
     with (run.observe / "stages.jsonl").open("ab") as file:
-        file.write(
-            canonical_json({"stage": stage, "elapsed_seconds": elapsed_seconds, "peak_memory_bytes": peak_bytes}) + b"\n"
-        )
+        file.write(canonical_json(line) + b"\n")
+
+
+def _reset_peak_memory() -> bool:
+    """Have Linux count this process's peak from now on; return whether it does."""
+    try:
+        _CLEAR_REFS.write_text("5")
+    except OSError:
+        return False  # another system, or not allowed here
+    return True
+
+
+def _peak_memory_bytes() -> int:
+    peak = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) * 1024

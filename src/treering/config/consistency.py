@@ -15,6 +15,7 @@ from treering.config.schema import (
 )
 from treering.config.yaml_text import Problem
 
+MOST_CHECKPOINTS = 100_000
 LARGEST_UINT16_VOCABULARY = 65_500
 
 
@@ -104,6 +105,11 @@ def _steps_listed_once(checkpoints: CheckpointsSection) -> Iterator[Problem]:
 
 
 def _something_is_kept(training: TrainingSection, checkpoints: CheckpointsSection) -> Iterator[Problem]:
+    if (kept := training.steps // checkpoints.every) > MOST_CHECKPOINTS:
+        yield Problem(
+            ("checkpoints", "every"),
+            f"{checkpoints.every} keeps {kept} checkpoints of {training.steps} steps; the most is {MOST_CHECKPOINTS}",
+        )
     if checkpoints.every > training.steps and not checkpoints.at:
         yield Problem(
             ("checkpoints", "every"), f"{checkpoints.every} is above training.steps, {training.steps}, and `at` is empty"

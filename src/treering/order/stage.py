@@ -62,7 +62,7 @@ def arrange(recipe: Recipe, tokens: np.ndarray) -> Batches:
 
 def _describe(run: RunDirectory) -> dict[str, object]:
     batches = open_batches(run)
-    order, positions = batches.order, run.recipe.training.steps * batches.global_batch_size
+    order = batches.order
     return {
         "algorithm": ALGORITHM,
         "seed": order.seed,
@@ -70,9 +70,5 @@ def _describe(run: RunDirectory) -> dict[str, object]:
         "sequences": order.sequences,
         "train_tokens": len(batches.tokens),
         "unused_tokens": len(batches.tokens) - order.sequences * batches.sequence_length - 1,
-        "global_batch_size": batches.global_batch_size,
-        "steps": run.recipe.training.steps,
-        "positions": positions,
-        "epochs": positions / order.sequences,
         "first_sequence_ids": order.sequence_ids(np.arange(_SHOWN_POSITIONS)).tolist(),
     }

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors.torch import load_file
 from torch import Tensor
 
 from treering.config.schema import ModelSection
 from treering.errors import ReproductionError
 from treering.model.network import empty_network
-from treering.revisions.files import weight_files
+from treering.revisions.files import read_weights
 from treering.revisions.loading import load_model
 
 # Both sides round the same sums in different orders, so their errors against the fp64 value have one scale; over the
@@ -48,7 +47,7 @@ def check_agreement(folder: Path, model: ModelSection, rows: Int[Tensor, "batch 
     Raises:
         ReproductionError: When they differ by more than rounding explains.
     """
-    weights = {name: tensor for file in weight_files(folder) for name, tensor in load_file(file).items()}
+    weights = read_weights(folder)
     exact = _logits(model, weights, rows, torch.float64)
     own_error = float((_logits(model, weights, rows, torch.float32).double() - exact).abs().max())
     del weights
@@ -61,7 +60,7 @@ def check_agreement(folder: Path, model: ModelSection, rows: Int[Tensor, "batch 
     if not agreement.largest_difference <= bound:
         raise ReproductionError(
             "transformers computes other logits from these files than treering does",
-            where=f"{folder.name}, {_place(differences)}",
+            where=_place(differences),
             expected=f"a difference of at most {bound:.3g} (derived from fp64; largest logit {largest_logit:.3g})",
             found=f"{agreement.largest_difference:.3g}",
             advice="this revision must not be published: compare its config.json with the recipe's model section",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from treering.config.schema import Recipe
@@ -123,6 +123,11 @@ def write_weights(folder: Path, weights: dict[str, Tensor], largest_shard_bytes:
 def weight_files(folder: Path) -> list[Path]:
     """Return the files that hold a revision's weights, sorted."""
     return sorted(folder.glob("model*.safetensors"))
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return a revision's weights as its files hold them."""
+    return {name: tensor for file in weight_files(folder) for name, tensor in load_file(file).items()}
 
 
 def _shards(weights: dict[str, Tensor], largest_bytes: int) -> list[list[str]]:

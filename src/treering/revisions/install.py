@@ -5,12 +5,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
+from treering.errors import InputError
 from treering.provenance.canonical import canonical_json, read_record
-from treering.provenance.files import storage_errors, sync_tree, write_atomically
+from treering.provenance.files import exclusive, storage_errors, sync_tree, write_atomically
 from treering.provenance.progress import SILENCE, Progress
 from treering.revisions.records import REVISIONS_RECORD
 
+_MARKER = ".treering"
 # What the Hub keeps as large files is addressed by SHA-256, the rest by git's SHA-1, which is only a name here.
 _LARGE_SUFFIXES = (".safetensors", ".bin")
 
@@ -31,7 +34,7 @@ def install(run: RunDirectory, repository: str, cache: Path, progress: Progress 
         cache: The cache's folder, the one with `models--…` folders in it.
 
     Raises:
-        InputError: When the run has no revisions or no card yet.
+        InputError: When the run has no revisions or no card yet, or the cache has a downloaded repository of this name.
         IntegrityError: When they are not what their manifests say.
         StorageError: When the cache cannot be written.
     """
@@ -39,13 +42,36 @@ def install(run: RunDirectory, repository: str, cache: Path, progress: Progress 
     record = read_record(run.stage("revisions") / "revisions.json", *REVISIONS_RECORD)
     folder = cache / ("models--" + repository.replace("/", "--"))
     names = [revision["name"] for revision in record["revisions"]]
-    with storage_errors(folder), progress.task("install", len(names) + 1, "branches") as task:
+    _refuse_foreign(folder)
+    with exclusive(folder), storage_errors(folder), progress.task("install", len(names) + 1, "branches") as task:
+        write_atomically(folder / _MARKER, run_digest(run.recipe).encode())
         for name in names:
             _install_branch(folder, name, _files(run.stage("revisions") / name))
             task.advance()
         _install_branch(folder, "main", _files(run.stage("revisions") / record["main"]) | _files(run.stage("card")))
         task.advance()
+        _remove_stale_branches(folder, {"main", *names})
     return Installed(folder, ("main", *names))
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Do nothing where the cache has no such repository, or one that treering put there.
+
+    Raises:
+        InputError: When it was downloaded: a recipe may not put other weights in its place.
+    """
+    if folder.exists() and not (folder / _MARKER).exists():
+        raise InputError(
+            "the cache has a repository of this name that treering did not put there",
+            where=folder,
+            advice="give the card another organisation or model_name, or another --cache",
+        )
+
+
+def _remove_stale_branches(folder: Path, names: set[str]) -> None:
+    for branch in sorted((folder / "refs").iterdir()):
+        if branch.name not in names:
+            branch.unlink()
 
 
 def _files(folder: Path) -> dict[str, Path]:

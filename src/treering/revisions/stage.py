@@ -1,6 +1,7 @@
 """The stage: export every checkpoint, pass both gates, measure what the card states."""
 
-import tempfile
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,17 @@ from treering.checkpoints.store import load_weights, read_checkpoint_record
 from treering.config.digests import run_digest, stage_digest
 from treering.config.run_directory import RunDirectory
 from treering.corpus.store import DocumentStore
-from treering.errors import IntegrityError
+from treering.errors import IntegrityError, ManifestError, ReproductionError
 from treering.provenance.canonical import read_record, write_record
 from treering.provenance.digests import digest_file
 from treering.provenance.files import remove_tree, whole_directory
-from treering.provenance.manifests import Manifest
+from treering.provenance.manifests import MANIFEST, Manifest, read_manifest, verify_manifest, write_manifest
 from treering.provenance.progress import SILENCE, Progress
 from treering.revisions.agreement import check_agreement
-from treering.revisions.files import cast_weights, weight_files, write_settings, write_weights
+from treering.revisions.files import cast_weights, read_weights, weight_files, write_settings, write_weights
 from treering.revisions.loading import load_model
 from treering.revisions.records import REVISION_RECORD, REVISIONS_RECORD
-from treering.revisions.round_trip import check_tokenizer
+from treering.revisions.round_trip import Sample, check_tokenizer
 from treering.tokens.store import TokenStore, open_tokenizer
 from treering.tokens.tokenizer import Tokenizer
 from treering.training.determinism import set_arithmetic
@@ -50,13 +51,15 @@ def export(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
     if manifest := run.find("revisions", reads, replaceable=True):
         return manifest
     set_arithmetic(run.recipe.training.threads)
+    folder = run.stage("revisions")
+    # From here on the folder is not what its manifest says, until it is sealed again.
+    (folder / MANIFEST).unlink(missing_ok=True)
     exporter = _Exporter(run, stage_digest(run.recipe, "revisions", reads), _open_gate(run))
     records = []
     with progress.task("revisions", len(checkpoints), "revisions") as task:
         for step, digest in checkpoints.items():
             records.append(exporter.export(step, digest))
             task.advance()
-    folder = run.stage("revisions")
     _remove_stale(folder, {str(record["name"]) for record in records})
     write_record(folder / "revisions.json", *REVISIONS_RECORD, _describe(run, records))
     return run.seal(folder, "revisions", reads)
@@ -65,7 +68,7 @@ def export(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
 @dataclass(frozen=True)
 class _Gate:
     rows: torch.Tensor
-    texts: tuple[str, ...]
+    samples: tuple[Sample, ...]
     tokenizer: Tokenizer
 
 
@@ -80,55 +83,76 @@ class _Exporter:
         folder = self.run.stage("revisions") / checkpoint_name(step)
         if (record := self._finished(folder, checkpoint_digest)) is not None:
             return record
-        recipe = self.run.recipe
-        weights = load_weights(self.run.stage("checkpoints"), step, run_digest(recipe))
-        tokens = read_checkpoint_record(self.run.stage("checkpoints") / folder.name, run_digest(recipe))["tokens"]
+        record = self._describe(folder.name, step, checkpoint_digest)
         with whole_directory(folder) as partial:
-            tokenizer_json = (self.run.stage("tokens") / "tokenizer.json").read_bytes()
-            write_settings(partial, recipe, self.gate.tokenizer, tokenizer_json)
-            published = cast_weights(weights, recipe.revisions.dtype, folder.name)
-            write_weights(partial, published)
-            agreement = check_agreement(partial, recipe.model, self.gate.rows)
-            check_tokenizer(partial, recipe, self.gate.tokenizer, self.gate.texts)
-            files = {path.name: digest_file(path) for path in sorted(partial.iterdir())}
-            record = {
-                "name": folder.name,
-                "step": step,
-                "tokens": tokens,
-                "run_digest": run_digest(recipe),
-                "stage_digest": self.stage_digest,
-                "checkpoint_digest": checkpoint_digest,
-                "trained_digest": weights_digest(weights),
-                "weights_digest": weights_digest(published),
-                "agreement": agreement.as_record(),
-                "files": files,
-            }
+            record |= self._write(partial, step)
             write_record(partial / "revision.json", *REVISION_RECORD, record)
+            write_manifest(partial, "revision", self.stage_digest, {"checkpoint": checkpoint_digest})
         return record
 
+    def _describe(self, name: str, step: int, checkpoint_digest: str) -> dict[str, Any]:
+        checkpoint = self.run.stage("checkpoints") / name
+        return {
+            "name": name,
+            "step": step,
+            "tokens": read_checkpoint_record(checkpoint, run_digest(self.run.recipe))["tokens"],
+            "run_digest": run_digest(self.run.recipe),
+            "checkpoint_digest": checkpoint_digest,
+        }
+
+    def _write(self, partial: Path, step: int) -> dict[str, Any]:
+        """Write a revision's files, pass the gates, and return what they say of it."""
+        recipe, gate, name = self.run.recipe, self.gate, checkpoint_name(step)
+        write_settings(partial, recipe, gate.tokenizer, gate.tokenizer.content)
+        digests = self._write_weights(partial, step)
+        try:
+            agreement = check_agreement(partial, recipe.model, gate.rows)
+            check_tokenizer(partial, recipe, gate.tokenizer, gate.samples)
+        except ReproductionError as error:
+            raise ReproductionError(f"this revision does not pass its gates: {error}", where=name) from error
+        files = {path.name: digest_file(path) for path in sorted(partial.iterdir())}
+        return {**digests, "agreement": agreement.as_record(), "files": files}
+
+    def _write_weights(self, partial: Path, step: int) -> dict[str, str]:
+        """Write a revision's weights, and return the digests of those trained and, read back, of those published."""
+        dtype, name = self.run.recipe.revisions.dtype, checkpoint_name(step)
+        trained = load_weights(self.run.stage("checkpoints"), step, run_digest(self.run.recipe))
+        published = cast_weights(trained, dtype, name)
+        write_weights(partial, published)
+        intended, written = weights_digest(published), weights_digest(read_weights(partial))
+        if written != intended:
+            raise IntegrityError("the weights read back are not those written", where=name, expected=intended, found=written)
+        return {"trained_digest": weights_digest(trained), "weights_digest": written}
+
     def _finished(self, folder: Path, checkpoint_digest: str) -> dict[str, Any] | None:
-        if not (folder / "revision.json").exists():
+        """Return the record of a revision that an earlier attempt finished from the same inputs, if its files still hold."""
+        if not (folder / MANIFEST).exists():
             return None
-        record = read_record(folder / "revision.json", *REVISION_RECORD)
-        same_inputs = (record["stage_digest"], record["checkpoint_digest"]) == (self.stage_digest, checkpoint_digest)
-        return record if same_inputs and _files_hold(folder, record["files"]) else None
-
-
-def _files_hold(folder: Path, files: dict[str, str]) -> bool:
-    return all((folder / name).is_file() and digest_file(folder / name) == digest for name, digest in files.items())
+        manifest = read_manifest(folder)
+        if (manifest.stage_digest, manifest.reads.get("checkpoint")) != (self.stage_digest, checkpoint_digest):
+            return None
+        try:
+            verify_manifest(folder)
+        except ManifestError:
+            return None  # it is written anew
+        return read_record(folder / "revision.json", *REVISION_RECORD)
 
 
 def _open_gate(run: RunDirectory) -> _Gate:
-    tokens, length = TokenStore(run.stage("tokens"), "validation").tokens, run.recipe.order.sequence_length
-    rows = min(_GATE_ROWS, len(tokens) // length)
-    held = torch.from_numpy(tokens[: rows * length].astype("int64")).view(rows, length) if rows else _short(tokens)
+    held_out, length = TokenStore(run.stage("tokens"), "validation"), run.recipe.order.sequence_length
+    rows = min(_GATE_ROWS, len(held_out.tokens) // length)
+    shape = (rows, length) if rows else (1, len(held_out.tokens))
+    tokens = torch.from_numpy(held_out.tokens[: math.prod(shape)].astype("int64")).view(shape)
+    tokenizer = open_tokenizer(run.stage("tokens"))
     documents = DocumentStore(run.stage("corpus"), "validation")
-    texts = tuple(documents[number].text for number in range(min(_GATE_TEXTS, len(documents))))
-    return _Gate(held, texts, open_tokenizer(run.stage("tokens")))
+    return _Gate(tokens, tuple(_samples(documents, held_out, tokenizer)), tokenizer)
 
 
-def _short(tokens: Any) -> torch.Tensor:
-    return torch.from_numpy(tokens[:].astype("int64")).view(1, -1)
+def _samples(documents: DocumentStore, held_out: TokenStore, tokenizer: Tokenizer) -> Iterator[Sample]:
+    stops = [*held_out.document_starts[1:].tolist(), len(held_out.tokens)]
+    for number in range(min(_GATE_TEXTS, len(documents))):
+        ids = held_out.tokens[int(held_out.document_starts[number]) : stops[number] - 1]  # its EOD is not text
+        yield Sample(tokenizer.normalise(documents[number].text), ids.tolist())
 
 
 def _describe(run: RunDirectory, records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -170,10 +194,14 @@ def _memory_bytes(folder: Path, dtype: torch.dtype) -> int:
 def _float32_disk_bytes(run: RunDirectory, folder: Path) -> int:
     if run.recipe.revisions.dtype == "float32":
         return sum(file.stat().st_size for file in weight_files(folder))
-    step = int(folder.name.removeprefix("step"))
-    with tempfile.TemporaryDirectory(dir=run.path, prefix=".float32-", suffix=".partial") as scratch:
-        write_weights(Path(scratch), load_weights(run.stage("checkpoints"), step, run_digest(run.recipe)))
-        return sum(file.stat().st_size for file in weight_files(Path(scratch)))
+    scratch = run.path / ".float32.partial"
+    remove_tree(scratch)
+    try:
+        scratch.mkdir()
+        write_weights(scratch, load_weights(run.stage("checkpoints"), run.recipe.training.steps, run_digest(run.recipe)))
+        return sum(file.stat().st_size for file in weight_files(scratch))
+    finally:
+        remove_tree(scratch)
 
 
 def _remove_stale(folder: Path, names: set[str]) -> None:

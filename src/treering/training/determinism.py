@@ -7,7 +7,22 @@ import torch
 from treering.config.schema import TrainingSection
 from treering.errors import EnvironmentMismatch
 
-_ENVIRONMENT_LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
+# Variables that the arithmetic libraries read. What is known to change no bit is left out of the record.
+_LIBRARY_PREFIXES = (
+    "ATEN_",
+    "CUBLAS",
+    "CUDNN_",
+    "DNNL_",
+    "GOMP_",
+    "MKL_",
+    "NVIDIA_TF32",
+    "OMP_",
+    "ONEDNN_",
+    "TORCH_BLAS",
+)
+_WITHOUT_EFFECT = ("CUBLAS_WORKSPACE_CONFIG", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+# These take threads away behind torch's back, so the recipe's number would not be the one that computes.
+_THREAD_TAKERS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT", "MKL_DYNAMIC")
 
 
 def set_arithmetic(threads: int) -> None:
@@ -15,7 +30,17 @@ def set_arithmetic(threads: int) -> None:
 
     Args:
         threads: Threads inside one operation on a CPU; reductions depend on it.
+
+    Raises:
+        EnvironmentMismatch: When an environment variable would change that number behind torch's back.
     """
+    if takers := [f"{name}={os.environ[name]}" for name in _THREAD_TAKERS if name in os.environ]:
+        raise EnvironmentMismatch(
+            "the environment limits the number of threads, which changes bits",
+            expected=f"{threads} threads, as in the recipe",
+            found=", ".join(takers),
+            advice="unset it and run the same command again",
+        )
     # Read by cuBLAS when its first handle is made; without it matrix products on a GPU are not repeatable.
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.set_num_threads(threads)
@@ -44,7 +69,7 @@ def open_device(training: TrainingSection) -> torch.device:
 
 def describe_arithmetic(training: TrainingSection) -> dict[str, str | int]:
     """Return what of this machine and process can change bits, for the environment record."""
-    limits = {name: os.environ[name] for name in _ENVIRONMENT_LIMITS if name in os.environ}
+    limits = {name: os.environ[name] for name in sorted(os.environ) if _changes_bits(name)}
     device = torch.cuda.get_device_name() if training.device == "cuda" else "cpu"
     return {
         "device": device,
@@ -53,3 +78,7 @@ def describe_arithmetic(training: TrainingSection) -> dict[str, str | int]:
         "processor_capability": torch.backends.cpu.get_cpu_capability(),
         "limits": ", ".join(f"{name}={value}" for name, value in limits.items()) or "none",
     }
+
+
+def _changes_bits(name: str) -> bool:
+    return name.startswith(_LIBRARY_PREFIXES) and name not in _WITHOUT_EFFECT

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from treering.checkpoints.schedule import planned_steps
+from treering.checkpoints.schedule import checkpoint_name, planned_steps
 from treering.checkpoints.state import TrainingState, initial_state
-from treering.checkpoints.store import load_checkpoint, read_checkpoint_record, save_checkpoint, saved_steps
+from treering.checkpoints.store import load_checkpoint, save_checkpoint, saved_steps
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import Recipe
@@ -20,7 +20,7 @@ from treering.order.stage import open_batches
 from treering.provenance.canonical import canonical_json, read_record, write_record
 from treering.provenance.environment import describe_machine, describe_software
 from treering.provenance.files import storage_errors
-from treering.provenance.manifests import MANIFEST, Manifest, verify_manifest
+from treering.provenance.manifests import MANIFEST, Manifest, read_manifest
 from treering.provenance.progress import SILENCE, Progress, Task
 from treering.training.determinism import describe_arithmetic, open_device, set_arithmetic
 from treering.training.metrics import MetricsFile, read_metrics
@@ -66,7 +66,8 @@ def finished_checkpoints(run: RunDirectory) -> dict[int, str]:
     folder, planned = run.stage("checkpoints"), planned_steps(run.recipe.checkpoints, run.recipe.training.steps)
     if (found := saved_steps(folder)) != list(planned):
         raise IntegrityError("the checkpoints are not those planned", where=folder, expected=planned, found=found)
-    return {step: verify_manifest(folder / f"step{step}").digest for step in planned}
+    # The files of each are among those just verified.
+    return {step: read_manifest(folder / checkpoint_name(step)).digest for step in planned}
 
 
 def _advance(run: RunDirectory, batches: Batches, device: torch.device, progress: Progress) -> None:
@@ -159,12 +160,13 @@ def _record_training(run: RunDirectory) -> None:
     tail = reports[-max(1, len(reports) // 10) :]
     body = {
         "steps": recipe.training.steps,
+        "positions": recipe.training.steps * recipe.training.global_batch_size,
         "tokens": reports[-1].tokens,
         **count_record(recipe),
         "first_loss_nats": reports[0].loss_nats,
         "last_loss_nats": reports[-1].loss_nats,
         "mean_loss_nats_last_tenth": sum(report.loss_nats for report in tail) / len(tail),
-        "checkpoint_steps": _checkpoint_steps(run),
+        "checkpoint_steps": list(planned_steps(recipe.checkpoints, recipe.training.steps)),
         "run_digest": run_digest(recipe),
         "optimizer": recipe.training.optimizer.name,
     }
@@ -180,8 +182,3 @@ def count_record(recipe: Recipe) -> dict[str, Any]:
         "parameters_without_embeddings": counts.parameters_without_embeddings,
         "floating_point_operations": tokens * operations_per_token(recipe.model, recipe.order.sequence_length),
     }
-
-
-def _checkpoint_steps(run: RunDirectory) -> list[int]:
-    folder = run.stage("checkpoints")
-    return [read_checkpoint_record(folder / f"step{step}", run_digest(run.recipe))["step"] for step in saved_steps(folder)]

@@ -17,6 +17,8 @@ from treering.training.optimizer import AdamW, clipping_scale, gradient_norm
 from treering.training.schedule import learning_rate
 
 _NAMED_TENSORS = 5
+# The second moment holds squares in fp32; beyond this they are infinite, and the weights would stand still unnoticed.
+_LARGEST_SQUARABLE_NORM = 1e19
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -54,9 +56,11 @@ def steps(state: TrainingState, batches: Batches, recipe: Recipe) -> Iterator[St
         loss = _accumulate(network, batches, training, update)
         gradients = {name: _gradient(parameter) for name, parameter in network.named_parameters()}
         norm = gradient_norm(gradients)
-        _refuse_non_finite(batches, update, {"loss": loss, "gradient norm": norm}, state, gradients)
+        scale = clipping_scale(norm, training.optimizer.gradient_clip)
+        squarable = norm if norm * scale < _LARGEST_SQUARABLE_NORM else math.inf
+        _refuse_non_finite(batches, update, {"loss": loss, "gradient norm": squarable}, state, gradients)
         rate = learning_rate(training, update)
-        change = optimizer.update(state, gradients, rate, clipping_scale(norm, training.optimizer.gradient_clip))
+        change = optimizer.update(state, gradients, rate, scale)
         _refuse_non_finite(batches, update, {"loss": loss, "update norm": change}, state, gradients)
         yield StepReport(state.step, loss, rate, norm, change, state.step * tokens_per_step)
 

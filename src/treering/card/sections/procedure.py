@@ -55,10 +55,10 @@ def _device(claims: Claims) -> str:
 
 
 def _amounts(claims: Claims) -> str:
-    sequences, length = f"{ORDER}#/global_batch_size", f"{ORDER}#/sequence_length"
+    sequences, length = "recipe.yaml#/training/global_batch_size", f"{ORDER}#/sequence_length"
     steps = claims.amount(f"{TRAINING}#/steps", "step")
     tokens = claims.amount(f"{TRAINING}#/tokens", "token")
-    epochs = claims.cite("ratio", f"{ORDER}#/positions", f"{ORDER}#/sequences")
+    epochs = claims.cite("ratio", f"{TRAINING}#/positions", f"{ORDER}#/sequences")
     operations = claims.cite("power of ten", f"{TRAINING}#/floating_point_operations")
     batch = claims.cite("product", sequences, length)
     shape = f"{claims.amount(sequences, 'sequence')} of {claims.amount(length, 'token')}"

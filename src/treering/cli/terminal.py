@@ -1,5 +1,6 @@
 """What verbs share on the terminal: bars on stderr, tables and records on stdout."""
 
+import datetime
 import json
 import shlex
 from collections.abc import Iterator, Mapping
@@ -13,8 +14,6 @@ from rich.progress import (
     ProgressColumn,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import Task as RichTask
 from rich.text import Text
@@ -32,13 +31,11 @@ class TerminalProgress:
     def task(self, description: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
         """Show a bar until the block ends."""
         columns = (
-            TextColumn("{task.description:<12}"),
+            TextColumn("{task.description:<20}"),
             BarColumn(bar_width=24),
             _Amount(),
             _Rate(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            _Time(),
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=self._console, disable=not self._console.is_terminal) as bars:
@@ -58,6 +55,8 @@ class _Bar:
 
 class _Amount(ProgressColumn):
     def render(self, task: RichTask) -> Text:
+        if task.total is None and not task.completed:
+            return Text("")
         total = "?" if task.total is None else _short(task.total, task.fields["unit"])
         return Text(f"{_short(task.completed, task.fields['unit'])}/{total} {_plural_unit(task.fields['unit'])}")
 
@@ -66,6 +65,19 @@ class _Rate(ProgressColumn):
     def render(self, task: RichTask) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if not speed else f"{_short(speed, task.fields['unit'], fraction=True)}/s")
+
+
+class _Time(ProgressColumn):
+    def render(self, task: RichTask) -> Text:
+        if task.finished:
+            return Text(f"took {_clock(task.finished_time or 0)}")
+        if task.time_remaining is None:
+            return Text("")
+        return Text(f"{_clock(task.time_remaining)} left")
+
+
+def _clock(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=int(seconds)))
 
 
 def _plural_unit(unit: str) -> str:

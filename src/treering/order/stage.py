@@ -37,6 +37,7 @@ def open_batches(run: RunDirectory) -> Batches:
 
     Raises:
         InputError: When the training tokens do not fill one sequence.
+        FormatError: When the token file cannot be read.
     """
     tokens = TokenStore(run.stage("tokens"), "train").tokens
     return arrange(run.recipe, tokens)

@@ -32,7 +32,12 @@ def record_bytes(name: str, version: int, body: Mapping[str, Any]) -> bytes:
 
 
 def write_record(path: Path, name: str, version: int, body: Mapping[str, Any]) -> None:
-    """Write a record, whole or not at all."""
+    """Write a record, whole or not at all.
+
+    Raises:
+        ValueError: When a number is not finite.
+        StorageError: When the disk is full or the folder cannot be written.
+    """
     write_atomically(path, record_bytes(name, version, body))
 
 

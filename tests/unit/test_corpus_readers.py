@@ -2,6 +2,9 @@ import datetime
 import decimal
 import json
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -224,3 +227,28 @@ def test_progress_is_told_every_byte_that_is_read_and_the_total_before(folder):
     for source in sources:
         list(read_source(source, Watcher()))
     assert sum(told) == measure_sources(sources)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process its peak memory so")
+def test_a_small_parquet_file_that_repeats_a_large_text_is_read_in_little_memory(tmp_path):
+    text = "x" * (4 << 20)
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int32()), pa.array([text]))
+    table = pa.table({"text": repeated})
+    pq.write_table(table, tmp_path / "bomb.parquet", compression="zstd", row_group_size=200)
+    assert (tmp_path / "bomb.parquet").stat().st_size < 100_000
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from treering.config.schema import FileSource\n"
+        "from treering.corpus.sources import read_source\n"
+        "from treering.provenance.progress import SILENCE\n"
+        "with SILENCE.task('') as task:\n"
+        "    count = sum(len(raw.text) for raw in read_source(FileSource(path=sys.argv[1]), task))\n"
+        "peak = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM:'))\n"
+        "print(count, peak.split()[1])"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "bomb.parquet")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    characters, peak_kibibytes = map(int, result.stdout.split())
+    assert characters == 200 * len(text)
+    assert peak_kibibytes < 500_000  # all rows together are 800 MiB

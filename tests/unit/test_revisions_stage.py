@@ -13,7 +13,8 @@ from treering.checkpoints.store import load_weights
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import Recipe
-from treering.errors import InputError, NonFiniteError
+from treering.errors import FormatError, InputError, NonFiniteError
+from treering.provenance.canonical import write_record
 from treering.revisions.files import cast_weights, model_config, write_weights
 from treering.revisions.install import install
 from treering.revisions.stage import export
@@ -186,6 +187,9 @@ def with_card(exported, tmp_path):
     run = RunDirectory(shutil.copytree(exported.path, tmp_path / "run"), exported.recipe)
     run.stage("card").mkdir()
     (run.stage("card") / "README.md").write_text("# tiny\n")
+    evidence = [{"record": "tokens/tokens.json", "field": "/train/tokens"}]
+    claim = {"sentence": "x", "value": "x", "form": "count", "evidence": evidence}
+    write_record(run.stage("card") / "claims.json", "claims", 1, {"card_digest": "x", "claims": [claim]})
     run.seal(run.stage("card"), "card", {})
     return run
 
@@ -198,6 +202,37 @@ def test_installing_again_removes_branches_that_are_no_more(with_card, tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(folder / "snapshots" / (folder / "refs" / "step2").read_text())
     trained = load_weights(with_card.stage("checkpoints"), 2, run_digest(with_card.recipe))
     assert torch.equal(loaded.gpt_neox.embed_in.weight, trained["gpt_neox.embed_in.weight"])
+
+
+def test_main_holds_the_card_and_the_records_that_its_numbers_follow_from(with_card, tmp_path):
+    folder = install(with_card, "acme/tiny", tmp_path / "cache").folder
+    main = folder / "snapshots" / (folder / "refs" / "main").read_text()
+    assert (main / "tokens" / "tokens.json").read_bytes() == (with_card.stage("tokens") / "tokens.json").read_bytes()
+    assert (main / "README.md").read_text() == "# tiny\n"
+
+
+@pytest.mark.parametrize("name", ["../../../elsewhere", "step01", "main"])
+def test_a_revision_with_the_name_of_a_place_is_refused(with_card, tmp_path, name):
+    path = with_card.stage("revisions") / "revisions.json"
+    record = json.loads(path.read_text("utf-8"))
+    record["revisions"][1]["name"] = name
+    path.write_text(json.dumps(record), "utf-8")
+    (with_card.stage("revisions") / "manifest.json").unlink()
+    reads = {stage: with_card.verified(stage).digest for stage in ("corpus", "tokens", "checkpoints")}
+    with_card.seal(with_card.stage("revisions"), "revisions", reads)
+    with pytest.raises(FormatError, match="no revision's name"):
+        install(with_card, "acme/tiny", tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_evidence_outside_the_run_is_not_copied(with_card, tmp_path):
+    (tmp_path / "secret.json").write_text("{}")
+    path = with_card.stage("card") / "claims.json"
+    path.write_text(path.read_text("utf-8").replace("tokens/tokens.json", "../secret.json"), "utf-8")
+    (with_card.stage("card") / "manifest.json").unlink()
+    with_card.seal(with_card.stage("card"), "card", {})
+    with pytest.raises(FormatError, match="outside the run"):
+        install(with_card, "acme/tiny", tmp_path / "cache")
 
 
 def test_a_damaged_file_in_the_cache_is_mended_by_installing_again(with_card, tmp_path):

@@ -50,6 +50,8 @@ def test_the_trained_model_is_better_than_an_untrained_one_and_than_a_unigram_mo
     card = (release.run / "card" / "README.md").read_text("utf-8")
     for name in ("last_bits_per_byte", "unigram_bits_per_byte", "untrained_bits_per_byte"):
         assert f"{scores[name]:.3f}" in card, name
+    assert "The trained model is better than an untrained one: " in card
+    assert "The trained model is better than a unigram model of the corpus: " in card
 
 
 def code_blocks(card: str) -> list[str]:

@@ -17,7 +17,7 @@ from treering.errors import ClaimError
 _OPEN, _PART, _CLOSE = "\ue000", "\ue001", "\ue002"
 _CITED = re.compile(f"{_OPEN}(\\d+){_PART}([^{_CLOSE}]*){_CLOSE}")
 # A digit that does not belong to a name such as fp16 or step0.
-NUMBER = re.compile(r"(?<![\w.^-])\d")
+NUMBER = re.compile(r"(?<![\w^])(?<!\w[.-])\d")
 FRONT_MATTER_NUMBER = re.compile(r":\s+-?\d[\d.e+-]*$")
 UNSHAPEABLE = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
 

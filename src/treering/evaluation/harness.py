@@ -37,9 +37,8 @@ from treering.provenance.progress import Task
 
 _FEWSHOT_SEED = 1234
 _BOOTSTRAP_DRAWS = 1000
-_BUILDING_ERRORS = (jinja2.TemplateError, AssertionError, KeyError, ValueError, TypeError, AttributeError, IndexError)
+_TASK_ERRORS = (jinja2.TemplateError, AssertionError, KeyError, ValueError, TypeError, AttributeError, IndexError)
 _Bar = tqdm.tqdm
-_SCORING_ERRORS = (jinja2.TemplateError, AssertionError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def _score_task(model: WatchedModel, definition: TaskDefinition, num_fewshot: in
     tasks = _build_task(definition, num_fewshot)
     try:
         results: Any = evaluate(lm=model, task_dict=tasks, bootstrap_iters=_BOOTSTRAP_DRAWS, log_samples=False)
-    except _SCORING_ERRORS as error:
+    except _TASK_ERRORS as error:
         raise _unusable(definition, error) from error
     return TaskScore(
         task=definition.name,
@@ -148,12 +147,11 @@ def _build_task(definition: TaskDefinition, num_fewshot: int) -> Any:
         return splits
 
     config = {**definition.config, "custom_dataset": give_items, "dataset_kwargs": None}
-    if config.get("num_fewshot") != 0:
-        config["num_fewshot"] = num_fewshot
+    config.setdefault("num_fewshot", num_fewshot)
     try:
         tasks = TaskManager(include_defaults=False).load([config])
         tasks["tasks"][definition.name].set_fewshot_seed(_FEWSHOT_SEED)
-    except _BUILDING_ERRORS as error:
+    except _TASK_ERRORS as error:
         raise _unusable(definition, error) from error
     return tasks
 

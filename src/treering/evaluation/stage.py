@@ -22,6 +22,7 @@ from treering.provenance.files import remove_tree, whole_directory
 from treering.provenance.manifests import Manifest
 from treering.provenance.progress import SILENCE, Progress
 from treering.revisions.loading import load_model, load_tokenizer
+from treering.revisions.records import read_revisions
 from treering.tokens.store import TokenStore, open_tokenizer
 from treering.training.determinism import open_device, set_arithmetic
 
@@ -71,9 +72,7 @@ class _Stage:
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
         self.settings = run.recipe.evaluation
-        self.revisions: list[dict[str, Any]] = read_record(run.stage("revisions") / "revisions.json", "revisions", 1)[
-            "revisions"
-        ]
+        self.revisions: list[dict[str, Any]] = read_revisions(run.stage("revisions"))["revisions"]
         self.device = open_device(run.recipe.training)
         self.tokenizer = open_tokenizer(run.stage("tokens"))
         self.heldout = self._take_heldout()

@@ -1,17 +1,18 @@
 """Putting a release into Hugging Face's local cache, so that its card's code runs without a network."""
 
 import hashlib
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
-from treering.errors import InputError
+from treering.errors import FormatError, InputError
 from treering.provenance.canonical import canonical_json, read_record
 from treering.provenance.files import exclusive, storage_errors, sync_tree, write_atomically
 from treering.provenance.progress import SILENCE, Progress
-from treering.revisions.records import REVISIONS_RECORD
+from treering.revisions.records import read_revisions
 
 _MARKER = ".treering"
 # What the Hub keeps as large files is addressed by SHA-256, the rest by git's SHA-1, which is only a name here.
@@ -39,7 +40,7 @@ def install(run: RunDirectory, repository: str, cache: Path, progress: Progress 
         StorageError: When the cache cannot be written.
     """
     run.reads("revisions", "card")
-    record = read_record(run.stage("revisions") / "revisions.json", *REVISIONS_RECORD)
+    record = read_revisions(run.stage("revisions"))
     folder = cache / ("models--" + repository.replace("/", "--"))
     names = [revision["name"] for revision in record["revisions"]]
     _refuse_foreign(folder)
@@ -48,7 +49,8 @@ def install(run: RunDirectory, repository: str, cache: Path, progress: Progress 
         for name in names:
             _install_branch(folder, name, _files(run.stage("revisions") / name))
             task.advance()
-        _install_branch(folder, "main", _files(run.stage("revisions") / record["main"]) | _files(run.stage("card")))
+        last = _files(run.stage("revisions") / record["main"])
+        _install_branch(folder, "main", last | _files(run.stage("card")) | _evidence(run))
         task.advance()
         _remove_stale_branches(folder, {"main", *names})
     return Installed(folder, ("main", *names))
@@ -78,6 +80,20 @@ def _files(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and path.name != "manifest.json"}
 
 
+def _evidence(run: RunDirectory) -> dict[str, Path]:
+    """Return the records that the card's claims follow from, by their paths in the run.
+
+    Raises:
+        FormatError: When the claims name a file outside the run.
+    """
+    claims = read_record(run.stage("card") / "claims.json", "claims", 1)["claims"]
+    names = sorted({str(evidence["record"]) for claim in claims for evidence in claim["evidence"]})
+    root = run.path.resolve()
+    if outside := [name for name in names if not (root / name).resolve().is_relative_to(root)]:
+        raise FormatError("the claims name a file outside the run", where=run.stage("card") / "claims.json", found=outside[0])
+    return {name: run.path / name for name in names}
+
+
 def _install_branch(folder: Path, branch: str, files: dict[str, Path]) -> None:
     blobs = {name: _blob_name(path) for name, path in files.items()}
     commit = hashlib.sha1(canonical_json(sorted(blobs.items())), usedforsecurity=False).hexdigest()
@@ -87,8 +103,9 @@ def _install_branch(folder: Path, branch: str, files: dict[str, Path]) -> None:
     for name, path in files.items():
         _copy_blob(path, folder / "blobs" / blobs[name])
         link = snapshot / name
+        link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
-        link.symlink_to(Path("..") / ".." / "blobs" / blobs[name])
+        link.symlink_to(os.path.relpath(folder / "blobs" / blobs[name], link.parent))
     sync_tree(snapshot)
     # Without a newline: huggingface_hub takes the whole content for the commit.
     write_atomically(folder / "refs" / branch, commit.encode())

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from treering.card.claims import Claims
 from treering.card.forms import PINNED
 from treering.card.markdown import bullets, fenced, link
-from treering.card.records import ENVIRONMENT
+from treering.card.records import CORPUS, ENVIRONMENT, TOKENS
 from treering.card.release import STAGES_BELOW
 from treering.card.required import NO_PAPER, repository
 from treering.card.sections.introduction import title
-from treering.config.schema import BuiltinSource, DatasetSource, FileSource
+from treering.config.schema import BuiltinSource, DatasetSource, FileSource, LoadedTokenizer
 
 _PROMISES = (
     "With the software, the kind of processor and the number of threads named above, the recipe gives the same bytes:",
@@ -78,6 +78,14 @@ def _preparations(claims: Claims) -> Iterator[str]:
     yield f"Software: treering {version}, as a package or from a clone of its repository at the tag v{version}"
     for index in range(len(claims.records.recipe.corpus.sources)):
         yield f"Data: {_source(claims, index)}"
+    if isinstance(claims.records.recipe.tokens.tokenizer, LoadedTokenizer):
+        path = claims.cite("code", "recipe.yaml#/tokens/tokenizer/path")
+        digest = claims.cite("code", f"{TOKENS}#/tokenizer/digest")
+        here = link("`tokenizer.json`", "tokenizer.json")
+        yield f"Tokenizer: put {here} of this repository at {path}; its digest is {digest}"
+    for index, task in enumerate(claims.records.recipe.evaluation.tasks):
+        if task.endswith((".yaml", ".yml")):
+            yield f"Task: put the task file and its items at {claims.cite('code', f'recipe.yaml#/evaluation/tasks/{index}')}"
     yield "Configuration: the recipe in this repository, which is the resolved recipe of the run"
 
 
@@ -90,7 +98,8 @@ def _source(claims: Claims, index: int) -> str:
         name, revision = claims.cite("code", f"{address}/dataset"), claims.cite("code", f"{address}/revision")
         return f"nothing to do; {name} at {revision} is loaded from the Hugging Face Hub"
     field = "path" if isinstance(source, FileSource) else "dataset"
-    return f"put {claims.cite('code', f'{address}/{field}')} where the recipe names it; its digest stands above"
+    digest = claims.cite("code", f"{CORPUS}#/sources/{index}/digest")
+    return f"put {claims.cite('code', f'{address}/{field}')} where the recipe names it; its digest is {digest}"
 
 
 def _commands(claims: Claims) -> str:

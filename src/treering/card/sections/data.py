@@ -3,7 +3,7 @@
 from treering.card.claims import Claims
 from treering.card.markdown import escape, table
 from treering.card.numbers import plural
-from treering.card.records import CORPUS, ORDER, TOKENS, pointer
+from treering.card.records import CORPUS, ORDER, TOKENS, TRAINING, pointer
 from treering.card.sections.introduction import title
 
 _SHOWN_SOURCES = 8
@@ -49,7 +49,10 @@ def _amount(claims: Claims) -> str:
     documents = claims.amount(f"{TOKENS}#/train/documents", "document")
     size = claims.cite("size", f"{CORPUS}#/train/bytes")
     ratio = claims.cite("ratio", f"{TOKENS}#/train/bytes", f"{TOKENS}#/train/tokens")
-    return f"{title(claims)} was trained on {tokens} in {documents} ({size} of text in UTF-8, {ratio} bytes per token)."
+    corpus = f"a corpus of {tokens} in {documents} ({size} of text in UTF-8, {ratio} bytes per token)"
+    read = claims.amount(f"{TRAINING}#/tokens", "token")
+    epochs = claims.cite("ratio", f"{TRAINING}#/positions", f"{ORDER}#/sequences")
+    return f"{title(claims)} was trained on {corpus}, of which training read {read}: {epochs} epochs."
 
 
 def _sources(claims: Claims) -> str:
@@ -103,7 +106,12 @@ def _tokenization(claims: Claims) -> str:
 def _sequences(claims: Claims) -> str:
     sequences = claims.amount(f"{ORDER}#/sequences", "sequence")
     length = claims.amount(f"{ORDER}#/sequence_length", "token")
-    return f"All tokens in a row were cut into {sequences} of {length}, each epoch in a pseudorandom order of its own."
+    unused = claims.amount(f"{ORDER}#/unused_tokens", "token")
+    verb = plural(claims.value(f"{ORDER}#/unused_tokens"), "fills", "fill")
+    return (
+        f"All tokens in a row were cut into {sequences} of {length}; {unused} at the end {verb} none and are never trained on. "
+        "Each epoch has a pseudorandom order of its own."
+    )
 
 
 def _domains(claims: Claims) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from treering.card.claims import Claims
 from treering.card.forms import ABSENT
 from treering.card.markdown import link, table
-from treering.card.records import EVALUATION, HARNESS, REVISIONS, UNIGRAM
+from treering.card.records import EVALUATION, HARNESS, REVISIONS, TOKENS, UNIGRAM
 from treering.card.sections.introduction import title
 
 _SHOWN_REVISIONS = 24
@@ -137,7 +137,11 @@ def _verdicts(claims: Claims) -> Iterator[str]:
         yield f"The lowest value is not the last one's: it is that of {claims.cite('lowest', f'{EVALUATION}#/revisions')}."
     targets = claims.amount(f"{claims.records.main_heldout}#/targets", "token")
     size = claims.cite("size", f"{claims.records.main_heldout}#/bytes")
-    yield f"Measured on {targets} ({size} of text) that come from the same sources as the training text."
+    held_out = claims.amount(f"{TOKENS}#/validation/tokens", "held-out token")
+    if claims.value(f"{claims.records.main_heldout}#/targets") + 1 < claims.value(f"{TOKENS}#/validation/tokens"):
+        yield f"Measured on the first {targets} ({size} of text) of {held_out}, in the order of the corpus."
+    else:
+        yield f"Measured on {targets} ({size} of text), all that were held out, from the same sources as the training text."
     yield "Bits per byte compare across tokenizers on the same text; perplexity and loss per token do not."
 
 

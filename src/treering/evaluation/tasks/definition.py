@@ -78,6 +78,8 @@ def read_definition(path: Path) -> TaskDefinition:
             advice="write the items into a .jsonl file beside it, and let the YAML's fields and templates name their keys",
         )
     files = config["dataset_kwargs"]["data_files"]
+    for file in files.values():
+        _refuse_elsewhere(path, file)
     return TaskDefinition(config, {split: path.parent / file for split, file in files.items()})
 
 
@@ -89,8 +91,20 @@ def _read(path: Path, depth: int) -> dict[str, Any]:
         raise InputError("task files include each other too deeply", where=path, expected=f"at most {_DEEPEST_INCLUDE} levels")
     merged: dict[str, Any] = {}
     for included in includes if isinstance(includes, list) else [includes]:
+        _refuse_elsewhere(path, str(included))
         merged |= _read(path.parent / str(included), depth + 1)
     return merged | config
+
+
+def _refuse_elsewhere(path: Path, file: str) -> None:
+    """Do nothing for a file in the task's own folder or below: what it names goes into the release.
+
+    Raises:
+        InputError: When it lies elsewhere.
+    """
+    folder = path.parent.resolve()
+    if Path(file).is_absolute() or not (folder / file).resolve().is_relative_to(folder):
+        raise InputError("a task's files lie in its own folder", where=path, expected=f"a path below {path.parent}", found=file)
 
 
 def _text(path: Path) -> str:
@@ -190,8 +204,9 @@ def _problems_of_metadata(metadata: object) -> Iterator[str]:
     if not isinstance(metadata.get("what_it_measures", ""), str):
         yield "`metadata.what_it_measures` has to be a sentence"
     chance = metadata.get("chance", {})
-    if not isinstance(chance, dict) or not all(isinstance(value, int | float) for value in chance.values()):
-        yield "`metadata.chance` maps metrics to numbers"
+    values = chance.values() if isinstance(chance, dict) else [None]
+    if not all(isinstance(value, int | float) and 0 <= value <= 1 for value in values):
+        yield "`metadata.chance` maps metrics to numbers from 0 to 1"
 
 
 def _mappings(value: object) -> list[Mapping[str, Any]]:

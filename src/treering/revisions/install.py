@@ -50,7 +50,7 @@ def install(run: RunDirectory, repository: str, cache: Path, progress: Progress 
             _install_branch(folder, name, _files(run.stage("revisions") / name))
             task.advance()
         last = _files(run.stage("revisions") / record["main"])
-        _install_branch(folder, "main", last | _files(run.stage("card")) | _evidence(run))
+        _install_branch(folder, "main", last | _evidence(run) | _files(run.stage("card")))
         task.advance()
         _remove_stale_branches(folder, {"main", *names})
     return Installed(folder, ("main", *names))

@@ -26,7 +26,7 @@ def test_software_is_named_with_its_version() -> None:
 def test_every_package_named_is_a_dependency(repository: Path) -> None:
     project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for package in set(describe_software()) - {"treering", "python", "unicode"}:
-        assert any(dependency.startswith(f"{package}>=") for dependency in project["dependencies"]), package
+        assert any(dependency.startswith((f"{package}>=", f"{package}==")) for dependency in project["dependencies"]), package
 
 
 def test_neither_the_machines_name_nor_the_users_is_recorded() -> None:

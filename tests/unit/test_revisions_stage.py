@@ -187,7 +187,9 @@ def with_card(exported, tmp_path):
     run = RunDirectory(shutil.copytree(exported.path, tmp_path / "run"), exported.recipe)
     run.stage("card").mkdir()
     (run.stage("card") / "README.md").write_text("# tiny\n")
-    evidence = [{"record": "tokens/tokens.json", "field": "/train/tokens"}]
+    (run.stage("card") / "recipe.yaml").write_text("name: published\n")
+    records = {"tokens/tokens.json": "/train/tokens", "recipe.yaml": "/name"}
+    evidence = [{"record": record, "field": field} for record, field in records.items()]
     claim = {"sentence": "x", "value": "x", "form": "count", "evidence": evidence}
     write_record(run.stage("card") / "claims.json", "claims", 1, {"card_digest": "x", "claims": [claim]})
     run.seal(run.stage("card"), "card", {})
@@ -209,6 +211,7 @@ def test_main_holds_the_card_and_the_records_that_its_numbers_follow_from(with_c
     main = folder / "snapshots" / (folder / "refs" / "main").read_text()
     assert (main / "tokens" / "tokens.json").read_bytes() == (with_card.stage("tokens") / "tokens.json").read_bytes()
     assert (main / "README.md").read_text() == "# tiny\n"
+    assert (main / "recipe.yaml").read_text() == "name: published\n"  # the card's, not the run's own with what was watched
 
 
 @pytest.mark.parametrize("name", ["../../../elsewhere", "step01", "main"])

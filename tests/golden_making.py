@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from training_making import resolve
+from training_making import apply, norm_of, resolve
 
 from treering.checkpoints.state import TrainingState, tensor_digest
 from treering.config.schema import Optimizer, Recipe
@@ -21,7 +21,7 @@ from treering.model.normal import normal_numbers
 from treering.order.order import Order
 from treering.provenance.canonical import canonical_json
 from treering.provenance.digests import derive_key
-from treering.training.optimizer import AdamW, gradient_norm
+from treering.training.optimizer import AdamW
 from treering.training.schedule import learning_rate
 
 FOLDER = Path(__file__).resolve().parent / "golden" / "any"
@@ -103,9 +103,9 @@ def adamw() -> dict[str, Any]:
     zeros = ({name: torch.zeros(shape) for name, shape in shapes.items()} for _ in range(2))
     state = TrainingState(0, drawn("weight", 0, 0.02), *zeros)
     optimizer = AdamW(Optimizer(learning_rate=1e-3))
-    norms = [optimizer.update(state, drawn("gradient", step, 0.1), 1e-3 / (step + 1), 0.75).hex() for step in range(5)]
+    norms = [apply(optimizer, state, drawn("gradient", step, 0.1), 1e-3 / (step + 1), 0.75).hex() for step in range(5)]
     groups = {"weights": state.weights, "first_moments": state.first_moments, "second_moments": state.second_moments}
-    record = {"gradient_norm": gradient_norm(drawn("gradient", 0, 0.1)).hex(), "update_norms": norms}
+    record = {"gradient_norm": norm_of(drawn("gradient", 0, 0.1)).hex(), "update_norms": norms}
     return record | {kind: {n: tensor_digest(t) for n, t in group.items()} for kind, group in groups.items()}
 
 

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from treering.order.batches import Batches
 from treering.order.stage import arrange, prepare_order
 from treering.provenance.progress import Progress
 from treering.tokens.stage import prepare_tokens
+from treering.training.optimizer import AdamW, Rows, row_squares
 from treering.training.steps import StepReport, steps
+from treering.training.tree import ordered_sum
 
 STEPS = 12
 SENTENCE = "the tree of a year is wide when rain was long and narrow where frost came before its leaves had grown"
@@ -95,6 +99,22 @@ def trained(recipe: Recipe, stop: int | None = None) -> tuple[TrainingState, lis
     """The state after `stop` updates (all of them where it is None) from the beginning, and the reports."""
     state = initial_state(recipe.model)
     return state, list(itertools.islice(steps(state, synthetic_batches(recipe), recipe), stop))
+
+
+def norm_of(gradients: Mapping[str, torch.Tensor]) -> float:
+    """The norm of all gradients together, as the loop takes it."""
+    return math.sqrt(ordered_sum(torch.cat([row_squares(gradient) for gradient in gradients.values()])))
+
+
+def apply(optimizer: AdamW, state: TrainingState, gradients: Mapping[str, torch.Tensor], rate: float, scale: float) -> float:
+    """Apply an update to a whole state as the loop does, and return the norm of the change."""
+    parts = {
+        name: Rows(state.weights[name], gradient, state.first_moments[name], state.second_moments[name])
+        for name, gradient in gradients.items()
+    }
+    changes = optimizer.update(parts, state.step, rate, scale)
+    state.step += 1
+    return math.sqrt(ordered_sum(torch.cat(list(changes.values()))))
 
 
 def state_digest(state: TrainingState) -> tuple[int | str, ...]:

@@ -10,8 +10,10 @@ TreeringError
 ├── NonFiniteError       exit 1   training met a NaN or an infinity: step, batch, tensors
 ├── ReproductionError    exit 1   a re-run or a re-implementation differs: what, where, both values
 ├── ClaimError           exit 1   a card's number does not follow from its record
-└── EnvironmentMismatch  exit 3   machine or software is not the recorded one; lists the differences
-    └── StorageError              the disk is full or a folder cannot be written
+├── EnvironmentMismatch  exit 3   machine or software is not the recorded one; lists the differences
+│   ├── StorageError              the disk is full or a folder cannot be written
+│   └── RankError                 another process of the run has ended; names it
+└── PreemptionError      exit 75  told to stop, and stopped after a checkpoint: the same command goes on
 """
 
 from collections.abc import Sequence
@@ -105,6 +107,16 @@ class EnvironmentMismatch(TreeringError):
 
 class StorageError(EnvironmentMismatch):
     """The disk is full, or a folder cannot be written."""
+
+
+class RankError(EnvironmentMismatch):
+    """Another process that trained the same run has ended."""
+
+
+class PreemptionError(TreeringError):
+    """A signal asked for an end, and the work so far was kept."""
+
+    exit_code = 75  # EX_TEMPFAIL: try again later
 
 
 def _restore(kind: type[TreeringError], state: dict[str, object]) -> TreeringError:

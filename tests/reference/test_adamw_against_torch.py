@@ -21,12 +21,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from training_making import apply, norm_of
 
 from treering.checkpoints.state import TrainingState
 from treering.config.schema import Optimizer
 from treering.model.normal import normal_numbers
 from treering.training import optimizer as optimizer_module
-from treering.training.optimizer import AdamW, clipping_scale, gradient_norm, integer_power
+from treering.training.optimizer import AdamW, clipping_scale, integer_power
 
 U = 2.0**-24
 UPDATES = 50
@@ -61,7 +62,7 @@ def beginning() -> TrainingState:
 def ours(settings: Optimizer = SETTINGS, scale: float = 1.0, updates: int = UPDATES) -> TrainingState:
     state, optimizer = beginning(), AdamW(settings)
     for step in range(updates):
-        optimizer.update(state, gradients(step), rate(step), scale)
+        apply(optimizer, state, gradients(step), rate(step), scale)
     return state
 
 
@@ -187,7 +188,7 @@ def test_moments_and_weights_are_those_of_numpys_separate_operations_bit_by_bit(
 def test_how_tensors_are_cut_into_blocks_changes_no_bit_of_the_state(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     def run() -> tuple[TrainingState, list[float]]:
         state, optimizer = beginning(), AdamW(SETTINGS)
-        return state, [optimizer.update(state, gradients(step), rate(step), 0.5) for step in range(5)]
+        return state, [apply(optimizer, state, gradients(step), rate(step), 0.5) for step in range(5)]
 
     expected, norms = run()
     monkeypatch.setattr(optimizer_module, "_BLOCK", block)
@@ -209,7 +210,7 @@ def test_one_thread_and_more_give_the_same_bits(size: int) -> None:
         torch.set_num_threads(threads)
         weights, gradient = (torch.from_numpy(normal_numbers("test/threads", 0, n, size, 1.0)) for n in ("weight", "gradient"))
         state = TrainingState(0, {"w.weight": weights}, *({"w.weight": torch.zeros(size)} for _ in range(2)))
-        norm, change = gradient_norm({"w": gradient}), AdamW(SETTINGS).update(state, {"w.weight": gradient}, 1e-3, 0.7)
+        norm, change = norm_of({"w": gradient}), apply(AdamW(SETTINGS), state, {"w.weight": gradient}, 1e-3, 0.7)
         results.append((norm, change, *(group["w.weight"].numpy().tobytes() for group in _groups(state))))
     torch.set_num_threads(before)
     assert results[0] == results[1] == results[2]
@@ -218,7 +219,7 @@ def test_one_thread_and_more_give_the_same_bits(size: int) -> None:
 @pytest.mark.parametrize("clip", [0.01, 1.0, 30.0, 1e9])
 def test_clipping_is_torchs(clip: float) -> None:
     given = gradients(3)
-    norm = gradient_norm(given)
+    norm = norm_of(given)
     scale = clipping_scale(norm, clip)
     parameters = [nn.Parameter(torch.zeros(SHAPES[name])) for name in given]
     for parameter, gradient in zip(parameters, given.values(), strict=True):
@@ -235,7 +236,7 @@ def test_clipping_is_torchs(clip: float) -> None:
 def test_the_norm_is_the_exact_one() -> None:
     given = gradients(3)
     exact = math.sqrt(math.fsum(float(number) ** 2 for tensor in given.values() for number in tensor.double().flatten()))
-    assert gradient_norm(given) == pytest.approx(exact, rel=1e-13)  # 50,000 positive fp64 terms
+    assert norm_of(given) == pytest.approx(exact, rel=1e-13)  # 50,000 positive fp64 terms
 
 
 @pytest.mark.parametrize(("norm", "clip", "scale"), [(5.0, None, 1.0), (0.0, 1.0, 1.0), (0.5, 1.0, 1.0), (1e30, 1.0, 1e-30)])
@@ -246,7 +247,7 @@ def test_gradients_are_scaled_down_and_never_up(norm: float, clip: float | None,
 def test_an_update_says_how_far_the_weights_went() -> None:
     state = beginning()
     before = {name: weight.clone() for name, weight in state.weights.items()}
-    change = AdamW(SETTINGS).update(state, gradients(0), 1e-3, 1.0)
+    change = apply(AdamW(SETTINGS), state, gradients(0), 1e-3, 1.0)
     moved = [((state.weights[name].double() - before[name].double()) ** 2).sum() for name in SHAPES]
     assert change == pytest.approx(math.sqrt(math.fsum(float(square) for square in moved)), rel=1e-13)
     assert state.step == 1

@@ -33,7 +33,7 @@ def test_the_tree_drawn_in_the_docstring_is_the_tree() -> None:
 
 
 def test_the_exit_codes_drawn_in_the_docstring_are_those_of_the_classes() -> None:
-    drawn = dict(re.findall(r"(\w+(?:Error|Mismatch)) +exit (\d)", errors.__doc__ or ""))
+    drawn = dict(re.findall(r"(\w+(?:Error|Mismatch)) +exit (\d+)", errors.__doc__ or ""))
     assert drawn
     for name, code in drawn.items():
         kind = getattr(errors, name)

@@ -12,7 +12,13 @@ from treering.training.steps import StepReport
 
 def report(step: int) -> StepReport:
     return StepReport(
-        step, loss_nats=1 / step, learning_rate=1e-3, gradient_norm=0.1 + 0.2, update_norm=5e-324, tokens=8 * step
+        step,
+        batch_digest=f"sha256:{step:064x}",
+        loss_nats=1 / step,
+        learning_rate=1e-3,
+        gradient_norm=0.1 + 0.2,
+        update_norm=5e-324,
+        tokens=8 * step,
     )
 
 
@@ -29,7 +35,7 @@ def test_reports_come_back_with_every_bit_of_their_numbers(tmp_path: Path) -> No
     write(path, range(1, 6))
     assert read_metrics(path) == [report(step) for step in range(1, 6)]
     first = json.loads(path.read_bytes().splitlines()[0])
-    assert list(first) == ["gradient_norm", "learning_rate", "loss_nats", "step", "tokens", "update_norm"]
+    assert list(first) == ["batch_digest", "gradient_norm", "learning_rate", "loss_nats", "step", "tokens", "update_norm"]
 
 
 def test_a_line_is_there_as_soon_as_it_is_synced(tmp_path: Path) -> None:

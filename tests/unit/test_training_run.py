@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,21 @@ from treering.checkpoints.store import load_checkpoint, saved_steps
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import ObserveSection
-from treering.errors import EnvironmentMismatch, InputError, IntegrityError, NonFiniteError, StorageError
+from treering.errors import (
+    EnvironmentMismatch,
+    InputError,
+    IntegrityError,
+    ManifestError,
+    NonFiniteError,
+    PreemptionError,
+    StorageError,
+)
 from treering.model.shapes import count_parameters, operations_per_token
 from treering.provenance.canonical import read_record
 from treering.training.determinism import describe_arithmetic
 from treering.training.metrics import read_metrics
 from treering.training.run import finished_checkpoints, train
+from treering.training.signals import StopSignals
 
 PLANNED = [0, 1, 2, 4, 6, 12]
 
@@ -248,10 +259,70 @@ def test_a_training_that_diverges_stops_and_keeps_its_last_checkpoint(tmp_path: 
     assert all(bool(torch.isfinite(weight).all()) for weight in state.weights.values())
     assert not (run.stage("training") / "training.json").exists()
     reports = read_metrics(run.stage("training") / "metrics.jsonl")
-    assert all(math.isfinite(number) for report in reports for number in vars(report).values())
+    assert all(math.isfinite(number) for report in reports for number in vars(report).values() if isinstance(number, float))
     with pytest.raises(NonFiniteError):  # again, from there, to the same end
         train(run)
     assert saved_steps(run.stage("checkpoints")) == saved
+
+
+class SignalAt(StopAt):
+    """Sends this process a signal when so many updates are done."""
+
+    def __init__(self, updates: int, number: int) -> None:
+        super().__init__(10**6)
+        self._at, self._number = updates, number
+
+    def advance(self, amount: float = 1) -> None:
+        super().advance(amount)
+        if len(self.amounts) == self._at + 1:
+            os.kill(os.getpid(), self._number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("updates", [2, 4, 7])
+def test_a_signal_ends_training_after_the_update_at_work_and_keeps_it(
+    tiny_run: RunDirectory, tiny_trained: RunDirectory, updates: int, number: int
+) -> None:
+    handlers = [signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(PreemptionError, match=f"{updates + 1} of {STEPS} updates done") as caught:
+        train(tiny_run, SignalAt(updates, number))
+    assert caught.value.exit_code == 75
+    assert [signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert saved_steps(tiny_run.path / ".training.working") == [updates + 1]
+    watcher = StopAt(10**6)
+    train(tiny_run, watcher)
+    assert watcher.amounts[0] == updates + 1  # nothing was done twice
+    assert outcome(tiny_run) == outcome(tiny_trained)
+    assert not (tiny_run.path / ".training.working").exists()
+
+
+def test_a_signal_at_a_planned_step_needs_no_state_beside_the_checkpoint(
+    tiny_run: RunDirectory, tiny_trained: RunDirectory
+) -> None:
+    with pytest.raises(PreemptionError):
+        train(tiny_run, SignalAt(3, signal.SIGTERM))
+    assert saved_steps(tiny_run.stage("checkpoints")) == [0, 1, 2, 4]
+    assert not (tiny_run.path / ".training.working").exists()
+    train(tiny_run)
+    assert outcome(tiny_run) == outcome(tiny_trained)
+
+
+def test_a_second_signal_does_what_it_did_before(tiny_run: RunDirectory) -> None:
+    with pytest.raises(KeyboardInterrupt), StopSignals() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_preempted_state_that_was_changed_is_refused(tiny_run: RunDirectory) -> None:
+    with pytest.raises(PreemptionError):
+        train(tiny_run, SignalAt(2, signal.SIGTERM))
+    path = tiny_run.path / ".training.working" / "step3" / "optimizer.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ManifestError, match=r"optimizer\.safetensors has changed"):
+        train(tiny_run)
 
 
 def test_a_file_in_the_checkpoints_place_is_a_storage_error(tiny_run: RunDirectory) -> None:

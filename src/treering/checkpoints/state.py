@@ -30,6 +30,12 @@ class TrainingState:
         )
         return TrainingState(self.step, *moved)
 
+    def copy(self) -> "TrainingState":
+        """Return a copy in the processor's memory, which later updates leave as it is."""
+        groups = (self.weights, self.first_moments, self.second_moments)
+        copied = ({n: t.detach().to("cpu", copy=True) for n, t in group.items()} for group in groups)
+        return TrainingState(self.step, *copied)
+
 
 def initial_state(model: ModelSection) -> TrainingState:
     """Return the state of step 0."""

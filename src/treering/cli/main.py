@@ -42,7 +42,7 @@ def treering(
     """From a recipe and a corpus to an open language-model release that anyone can check.
 
     Exit codes: 0 done, 1 a finding (bytes or numbers are not what was recorded), 2 wrong input, 3 the environment,
-    70 a defect of treering.
+    70 a defect of treering, 75 told to stop, with the work so far kept.
     """
 
 

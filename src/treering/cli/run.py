@@ -14,8 +14,16 @@ def command(target: Target, runs: Runs = RUNS, as_json: Json = False) -> None:
     from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next, say
     from treering.cli.way import walk
     from treering.config.run_directory import hold_run
+    from treering.errors import InputError
     from treering.evaluation.tasks.catalogue import find_tasks
+    from treering.provenance.environment import launched_as
 
+    if (launched := launched_as()) is not None and launched.world_size > 1:
+        raise InputError(
+            "the whole way is walked by one process",
+            found=f"{launched.world_size} of them",
+            advice="treering prepare, then torchrun … -m treering train, then treering run for what comes after",
+        )
     with hold_run(target, runs) as run:
         # What would stop the way at its end is said before anything long begins.
         require_card(run.recipe)

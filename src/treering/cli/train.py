@@ -6,15 +6,27 @@ NAME = "train"
 
 
 def command(target: Target, runs: Runs = RUNS, as_json: Json = False) -> None:
-    """Train to the last step from wherever the run stands: the same command resumes it."""
+    """Train to the last step from wherever the run stands: the same command resumes it.
+
+    Several processes train one run together, to the same bytes, when started by torchrun: `torchrun --nproc-per-node 4 -m
+    treering train RUN`. SIGTERM or Ctrl-C ends it after the update at work, with what was done kept and exit code 75.
+    """
+    from contextlib import nullcontext
+
     from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next, say
     from treering.config.run_directory import find_run, hold_run
     from treering.provenance.canonical import read_record
+    from treering.provenance.progress import SILENCE
+    from treering.training.group import open_ranks
     from treering.training.run import train
 
-    find_run(target, runs)
-    with hold_run(target, runs) as run:
-        train(run, TerminalProgress())
+    begun = find_run(target, runs)
+    with open_ranks(begun.recipe) as ranks:
+        first = ranks.rank == 0
+        with hold_run(target, runs) if first else nullcontext(begun) as run:
+            train(run, TerminalProgress() if first else SILENCE, ranks)
+        if not first:
+            return
         record = read_record(run.stage("training") / "training.json", "training", 1)
     if as_json:
         print_json(record)

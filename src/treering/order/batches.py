@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from treering.order.order import Order
+from treering.provenance.digests import digest_bytes
 
 
 def count_sequences(tokens: int, sequence_length: int) -> int:
@@ -43,6 +44,11 @@ class Batches:
         starts = self.sequence_ids(step) * self.sequence_length
         places = starts[:, None] + np.arange(self.sequence_length + 1, dtype=np.int64)
         return self.tokens[places].astype(np.int64)
+
+    @staticmethod
+    def digest(rows: NDArray[np.int64]) -> str:
+        """Return the digest of a batch's tokens: rows one after the other, as little-endian uint32."""
+        return digest_bytes(rows.astype("<u4").tobytes())
 
     def steps_of_sequence(self, sequence_id: int, steps: int) -> list[int]:
         """Return the batches n < `steps` that hold a sequence, ascending; step n + 1 is the first to have learnt from it.

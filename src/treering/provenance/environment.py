@@ -7,9 +7,11 @@ import importlib.metadata
 import os
 import platform
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 
 from treering import __version__
+from treering.errors import EnvironmentMismatch
 
 _PACKAGES = (
     "torch",
@@ -35,6 +37,40 @@ def let_waiting_threads_sleep() -> None:
     changes no number. OpenMP reads this once, when torch is first imported.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a launcher of several processes, such as torchrun, says of this one."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+
+
+def launched_as() -> Launched | None:
+    """Return this process's place among several, or None where it was started on its own.
+
+    Raises:
+        EnvironmentMismatch: When the launcher's variables are not numbers that fit together.
+    """
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+    given = {name: os.environ[name] for name in names if name in os.environ}
+    if "RANK" not in given and "WORLD_SIZE" not in given:
+        return None
+    try:
+        rank, world_size = int(given["RANK"]), int(given["WORLD_SIZE"])
+        launched = Launched(rank, int(given.get("LOCAL_RANK", rank)), world_size)
+    except (KeyError, ValueError):
+        launched = None
+    if launched is None or not 0 <= launched.rank < launched.world_size:
+        raise EnvironmentMismatch(
+            "the environment says half of which process this is",
+            expected="RANK and WORLD_SIZE, as torchrun sets them, or neither",
+            found=", ".join(f"{name}={value}" for name, value in given.items()),
+            advice="start it with torchrun, or unset them",
+        )
+    return launched
 
 
 def describe_software() -> dict[str, str]:

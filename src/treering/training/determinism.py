@@ -6,6 +6,7 @@ import torch
 
 from treering.config.schema import TrainingSection
 from treering.errors import EnvironmentMismatch
+from treering.provenance.environment import launched_as
 
 # Variables that the arithmetic libraries read. What is known to change no bit is left out of the record.
 _LIBRARY_PREFIXES = (
@@ -64,6 +65,9 @@ def open_device(training: TrainingSection) -> torch.device:
             found="a CPU",
             advice="run it on a machine with a GPU: the device changes bits, so it is not chosen for you",
         )
+    launched = launched_as()
+    if training.device == "cuda" and launched is not None:
+        return torch.device("cuda", launched.local_rank)
     return torch.device(training.device)
 
 

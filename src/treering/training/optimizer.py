@@ -1,17 +1,18 @@
 """AdamW whose every step is correctly rounded, so that its bits do not depend on the machine."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from treering.checkpoints.state import TrainingState
 from treering.config.schema import Optimizer
 from treering.model.shapes import is_decayed
+from treering.training.tree import sum_rows
 
-# On a CPU a block stays in the cache through all operations and is summed by one thread; a GPU takes tensors whole.
-_BLOCK = 1 << 15
+# On a CPU a block stays in the cache through all operations and is computed by one thread; a GPU takes tensors whole.
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -28,44 +29,51 @@ class Rates:
     correction: float
 
 
+@dataclass(frozen=True)
+class Rows:
+    """The same rows of a parameter, its gradient and its moments, each [rows, …] and changed in place."""
+
+    weight: Tensor
+    gradient: Tensor
+    first_moment: Tensor
+    second_moment: Tensor
+
+
 class AdamW:
-    """AdamW with decoupled weight decay, on the state's own tensors.
+    """AdamW with decoupled weight decay.
 
     Source:
         Loshchilov and Hutter 2019 (arXiv 1711.05101), algorithm 2; Kingma and Ba 2015 (arXiv 1412.6980).
 
     Exact:
         Elementwise IEEE 754 operations one at a time (no fused multiply-add, no library square root in fp32): bitwise equal
-        on every CPU and for every number of threads. Against `torch.optim.AdamW` on the same gradients: a few units in the
-        last place of each update.
+        on every CPU, for every number of threads, and however rows are spread over ranks. Against `torch.optim.AdamW` on the
+        same gradients: a few units in the last place of each update.
     """
 
     def __init__(self, settings: Optimizer) -> None:
         self._settings = settings
 
-    def update(self, state: TrainingState, gradients: Mapping[str, Tensor], learning_rate: float, scale: float) -> float:
-        """Apply the update from `state.step` in place, advance the step, and return the norm of the change of weights.
+    def update(self, parts: Mapping[str, Rows], step: int, learning_rate: float, scale: float) -> dict[str, Tensor]:
+        """Apply the update from `step` to rows of parameters, and return the square of each row's change, fp64 [rows].
 
         Args:
-            gradients: One fp32 tensor per parameter, in the network's order, which is also that of the norm's sum.
+            parts: Rows by the parameter's name.
             learning_rate: The rate for this update.
             scale: What to multiply gradients with before use (clipping).
         """
-        squares = 0.0
-        for name, gradient in gradients.items():
-            decay = self._settings.weight_decay if is_decayed(name) else 0.0
-            rates = self._rates(state.step, learning_rate, decay, scale)
-            tensors = (state.weights[name], gradient, state.first_moments[name], state.second_moments[name])
-            for block in _blocks(*(tensor.view(-1) for tensor in tensors)):
-                squares += self._update_block(block, rates)
-        state.step += 1
-        return math.sqrt(squares)
+        return {name: self._update(rows, self._rates(name, step, learning_rate, scale)) for name, rows in parts.items()}
 
-    def _rates(self, step: int, learning_rate: float, decay: float, scale: float) -> Rates:
+    def _rates(self, name: str, step: int, learning_rate: float, scale: float) -> Rates:
+        decay = self._settings.weight_decay if is_decayed(name) else 0.0
         first, second = (1.0 - integer_power(beta, step + 1) for beta in self._settings.betas)
         return Rates(scale, 1.0 - learning_rate * decay, learning_rate / first, 1.0 / math.sqrt(second))
 
-    def _update_block(self, block: tuple[Tensor, ...], rates: Rates) -> float:
+    def _update(self, rows: Rows, rates: Rates) -> Tensor:
+        tensors = (rows.weight, rows.gradient, rows.first_moment, rows.second_moment)
+        return torch.cat([self._update_block(block, rates) for block in _blocks(*tensors)])
+
+    def _update_block(self, block: tuple[Tensor, ...], rates: Rates) -> Tensor:
         weight, gradient, first, second = block
         beta_1, beta_2 = self._settings.betas
         before = weight.clone()
@@ -75,16 +83,16 @@ class AdamW:
         # torch's fp32 square root on a CPU is not correctly rounded; the double's, rounded to fp32, is.
         denominator = second.double().sqrt().float().mul_(rates.correction).add_(self._settings.eps)
         weight.mul_(rates.shrink).sub_((first / denominator).mul_(rates.step))
-        return float((weight.double() - before.double()).square_().sum())
+        return sum_rows(weight.double().sub_(before).square_())
 
 
-def gradient_norm(gradients: Mapping[str, Tensor]) -> float:
-    """Return the Euclidean norm of all gradients together, summed in fp64 in a fixed order."""
-    squares = 0.0
-    for gradient in gradients.values():
-        for (block,) in _blocks(gradient.view(-1)):
-            squares += float(block.double().square_().sum())
-    return math.sqrt(squares)
+def row_squares(tensor: Tensor) -> Tensor:
+    """Return the sum of squares of each row, fp64 [rows]; a vector's rows are its numbers.
+
+    Exact:
+        As `treering.training.tree.sum_rows`: rows may lie on any rank.
+    """
+    return torch.cat([sum_rows(block.double().square_()) for (block,) in _blocks(tensor)])
 
 
 def clipping_scale(norm: float, clip: float | None) -> float:
@@ -107,7 +115,11 @@ def integer_power(base: float, exponent: int) -> float:
     return result
 
 
-def _blocks(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
+def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the same rows of each tensor, [rows, width], as many at a time as a block holds."""
+    rows = tensors[0].shape[0]
+    flat = [tensor.reshape(rows, -1) for tensor in tensors]
     if tensors[0].device.type != "cpu":
-        return [tensors]
-    return list(zip(*(tensor.split(_BLOCK) for tensor in tensors), strict=True))
+        return iter([tuple(flat)])
+    height = max(1, _BLOCK // flat[0].shape[1])
+    return zip(*(tensor.split(height) for tensor in flat), strict=True)

@@ -13,17 +13,20 @@ from treering.checkpoints.store import load_checkpoint, save_checkpoint, saved_s
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import Recipe
-from treering.errors import EnvironmentMismatch, IntegrityError
+from treering.errors import EnvironmentMismatch, IntegrityError, PreemptionError
 from treering.model.shapes import count_parameters, operations_per_token
 from treering.order.batches import Batches
 from treering.order.stage import open_batches
 from treering.provenance.canonical import canonical_json, read_record, write_record
+from treering.provenance.digests import digest_value
 from treering.provenance.environment import describe_machine, describe_software
-from treering.provenance.files import storage_errors
+from treering.provenance.files import remove_tree, storage_errors
 from treering.provenance.manifests import MANIFEST, Manifest, read_manifest
 from treering.provenance.progress import SILENCE, Progress, Task
 from treering.training.determinism import describe_arithmetic, open_device, set_arithmetic
 from treering.training.metrics import MetricsFile, read_metrics
+from treering.training.ranks import ALONE, Ranks
+from treering.training.signals import StopSignals
 from treering.training.steps import StepReport, steps
 
 _ENVIRONMENT = ("environment", 1)
@@ -31,13 +34,19 @@ _ENVIRONMENT = ("environment", 1)
 _SOFTWARE_THAT_COMPUTES = ("treering", "python", "numpy", "torch")
 
 
-def train(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
+def train(run: RunDirectory, progress: Progress = SILENCE, ranks: Ranks = ALONE) -> Manifest:
     """Train to the last step from wherever the run stands, and return the stage's manifest.
 
+    Args:
+        ranks: The processes that train together, each calling this with the same run; rank 0 writes.
+
     Raises:
-        EnvironmentMismatch: When the run was begun on another machine or with other software, or this one lacks the device.
+        EnvironmentMismatch: When the run was begun on another machine or with other software, this one lacks the device, or
+            the ranks are not alike.
         NonFiniteError: When a loss, gradient or weight is not finite.
         IntegrityError: When what earlier stages or checkpoints left is not what was written.
+        PreemptionError: When SIGTERM or SIGINT asked for an end; the work so far is kept.
+        RankError: When another rank has ended.
         StorageError: When the disk is full or the run's folder cannot be written.
     """
     inputs = run.reads("tokens", "order")
@@ -47,12 +56,16 @@ def train(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
             return manifest
     set_arithmetic(run.recipe.training.threads)
     device = open_device(run.recipe.training)
+    ranks.agree("the run", digest_value([run_digest(run.recipe), inputs]))
+    ranks.agree("the environment", digest_value(_that_computes(_environment(run))))
     with storage_errors(run.path):
-        _record_environment(run)
-        _advance(run, open_batches(run), device, progress)
-        run.seal(run.stage("checkpoints"), "checkpoints", inputs)
-        _record_training(run)
-        return run.seal(run.stage("training"), "training", {**inputs, **run.reads("checkpoints")})
+        if ranks.rank == 0:
+            _record_environment(run)
+        _advance(run, open_batches(run), device, progress, ranks)
+        if ranks.rank == 0:
+            _finish(run, inputs)
+        ranks.agree("the end", run_digest(run.recipe))  # and nobody leaves before all is written
+    return run.verified("training")
 
 
 def finished_checkpoints(run: RunDirectory) -> dict[int, str]:
@@ -70,36 +83,105 @@ def finished_checkpoints(run: RunDirectory) -> dict[int, str]:
     return {step: read_manifest(folder / checkpoint_name(step)).digest for step in planned}
 
 
-def _advance(run: RunDirectory, batches: Batches, device: torch.device, progress: Progress) -> None:
+def _finish(run: RunDirectory, inputs: dict[str, str]) -> None:
+    run.seal(run.stage("checkpoints"), "checkpoints", inputs)
+    _record_training(run)
+    run.seal(run.stage("training"), "training", {**inputs, **run.reads("checkpoints")})
+    remove_tree(_preempted(run))
+
+
+def _advance(run: RunDirectory, batches: Batches, device: torch.device, progress: Progress, ranks: Ranks) -> None:
     recipe, planned = run.recipe, planned_steps(run.recipe.checkpoints, run.recipe.training.steps)
-    state = _resume(run).to(device)
+    state = ranks.place(_resume(run), device)
+    ranks.agree("the step to go on from", digest_value(state.step))
     with (
-        closing(MetricsFile(run.stage("training") / "metrics.jsonl", state.step)) as metrics,
-        _Observed(run.observe / "training.jsonl", recipe.observe.log_every) as observed,
+        StopSignals() as signals,
+        closing(_Keeper(run, state.step, batches) if ranks.rank == 0 else _Bystander()) as keeper,
         progress.task("training", recipe.training.steps, "steps") as task,
     ):
         task.advance(state.step)
         if state.step == 0 and 0 in planned:
-            _save(run, state, batches)
-        for report in steps(state, batches, recipe):
-            metrics.append(report)
+            keeper.checkpoint(ranks.collect(state))
+        for report in steps(state, batches, recipe, ranks):
+            keeper.report(report)
             if report.step in planned:
-                metrics.sync()
-                _save(run, state, batches)
-            observed.append(report)
+                keeper.checkpoint(ranks.collect(state))
+            if ranks.any([signals.received])[0] and report.step < recipe.training.steps:
+                if report.step not in planned:
+                    keeper.preempted(ranks.collect(state))
+                raise _preemption(run, report.step)
             _tell(task, report)
 
 
+class _Bystander:
+    """Any rank but the first: it keeps nothing."""
+
+    def report(self, report: StepReport) -> None:
+        """Do nothing with an update's report."""
+
+    def checkpoint(self, state: TrainingState | None) -> None:
+        """Do nothing with the state of a planned step."""
+
+    def preempted(self, state: TrainingState | None) -> None:
+        """Do nothing with the state at which the run is told to stop."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class _Keeper(_Bystander):
+    """Rank 0: writes what the loop yields."""
+
+    def __init__(self, run: RunDirectory, step: int, batches: Batches) -> None:
+        self._run, self._digest = run, run_digest(run.recipe)
+        self._tokens_per_step = batches.global_batch_size * batches.sequence_length
+        self._metrics = MetricsFile(run.stage("training") / "metrics.jsonl", step)
+        self._observed = _Observed(run.observe / "training.jsonl", run.recipe.observe.log_every)
+
+    def report(self, report: StepReport) -> None:
+        """Write down what an update did."""
+        self._metrics.append(report)
+        self._observed.append(report)
+
+    def checkpoint(self, state: TrainingState | None) -> None:
+        """Save the state of a planned step."""
+        self._save(self._run.stage("checkpoints"), state)
+
+    def preempted(self, state: TrainingState | None) -> None:
+        """Save the state of an unplanned step, in place of an earlier one; it goes when the run is finished."""
+        self._save(_preempted(self._run), state)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._metrics.close()
+        self._observed.close()
+
+    def _save(self, folder: Path, state: TrainingState | None) -> None:
+        if state is not None:
+            self._metrics.sync()
+            save_checkpoint(folder, state, self._digest, state.step * self._tokens_per_step)
+
+
+def _preempted(run: RunDirectory) -> Path:
+    return run.path / ".training.working"
+
+
+def _preemption(run: RunDirectory, step: int) -> PreemptionError:
+    return PreemptionError(
+        "training was told to stop, and did",
+        where=run.path,
+        found=f"{step} of {run.recipe.training.steps} updates done, all of them kept",
+        advice="the same command goes on from there",
+    )
+
+
 def _resume(run: RunDirectory) -> TrainingState:
-    saved = saved_steps(run.stage("checkpoints"))
+    folders = (run.stage("checkpoints"), _preempted(run))
+    saved = [(step, folder) for folder in folders for step in saved_steps(folder)]
     if not saved:
         return initial_state(run.recipe.model)
-    return load_checkpoint(run.stage("checkpoints"), saved[-1], run_digest(run.recipe))
-
-
-def _save(run: RunDirectory, state: TrainingState, batches: Batches) -> None:
-    tokens = state.step * batches.global_batch_size * batches.sequence_length
-    save_checkpoint(run.stage("checkpoints"), state, run_digest(run.recipe), tokens)
+    step, folder = max(saved, key=lambda found: found[0])
+    return load_checkpoint(folder, step, run_digest(run.recipe))
 
 
 def _tell(task: Task, report: StepReport) -> None:
@@ -111,14 +193,11 @@ class _Observed:
     """Times of this process, in `observe/`: what was watched and is in no digest."""
 
     def __init__(self, path: Path, every: int) -> None:
-        self._path, self._every, self._start = path, every, time.monotonic()
+        self._every, self._start = every, time.monotonic()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
 
-    def __enter__(self) -> "_Observed":
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("ab")
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._file.close()
 
     def append(self, report: StepReport) -> None:
@@ -128,12 +207,7 @@ class _Observed:
 
 
 def _record_environment(run: RunDirectory) -> None:
-    path = run.stage("training") / "environment.json"
-    found = {
-        "software": describe_software(),
-        "machine": describe_machine(),
-        "arithmetic": describe_arithmetic(run.recipe.training),
-    }
+    path, found = run.stage("training") / "environment.json", _environment(run)
     if not path.exists():
         write_record(path, *_ENVIRONMENT, found)
         return
@@ -148,6 +222,14 @@ def _record_environment(run: RunDirectory) -> None:
             found="(recorded ≠ here) " + "; ".join(differing),
             advice="go on where it was begun, or train anew under another name",
         )
+
+
+def _environment(run: RunDirectory) -> dict[str, Any]:
+    return {
+        "software": describe_software(),
+        "machine": describe_machine(),
+        "arithmetic": describe_arithmetic(run.recipe.training),
+    }
 
 
 def _that_computes(environment: dict[str, Any]) -> dict[str, Any]:

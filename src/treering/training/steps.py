@@ -13,8 +13,10 @@ from treering.config.schema import ModelSection, Recipe, TrainingSection
 from treering.errors import NonFiniteError
 from treering.model.network import GPTNeoX, empty_network
 from treering.order.batches import Batches
-from treering.training.optimizer import AdamW, clipping_scale, gradient_norm
+from treering.training.optimizer import AdamW, Rows, clipping_scale, row_squares
+from treering.training.ranks import ALONE, Ranks
 from treering.training.schedule import learning_rate
+from treering.training.tree import TreeSum, ordered_sum, share
 
 _NAMED_TENSORS = 5
 # The second moment holds squares in fp32; beyond this they are infinite, and the weights would stand still unnoticed.
@@ -26,11 +28,13 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class StepReport:
     """What one optimizer update did; `step` counts updates applied, this one included.
 
-    `loss_nats` is the mean over the update's targets, before the update; `gradient_norm` is before clipping; `tokens` counts
-    all training targets so far.
+    `batch_digest` is that of the tokens it ate; `loss_nats` is the mean over the update's targets, before the update;
+    `gradient_norm` is before clipping; `update_norm` is that of the change of weights; `tokens` counts all training targets
+    so far.
     """
 
     step: int
+    batch_digest: str
     loss_nats: float
     learning_rate: float
     gradient_norm: float
@@ -38,31 +42,99 @@ class StepReport:
     tokens: int
 
 
-def steps(state: TrainingState, batches: Batches, recipe: Recipe) -> Iterator[StepReport]:
+def steps(state: TrainingState, batches: Batches, recipe: Recipe, ranks: Ranks = ALONE) -> Iterator[StepReport]:
     """Yield one report per optimizer update, `state` being changed in place, until the recipe's last step.
 
     The state between two reports is exactly that of `report.step`: it may be saved, digested, or taken elsewhere.
 
+    Args:
+        state: As `ranks` keeps it.
+        ranks: All of them take their steps together, and each yields the same reports.
+
     Raises:
         NonFiniteError: When a loss or gradient is not finite, the state being still that of the step before; or when an
             update is too large for fp32, the state being lost.
+        RankError: When another rank has ended.
+
+    Exact:
+        Bitwise equal for any number of ranks: an update's gradient is the sum of its micro-batches' along one binary tree.
     """
-    training = recipe.training
-    network = attach_network(recipe.model, state)
-    optimizer = AdamW(training.optimizer)
-    tokens_per_step = batches.global_batch_size * batches.sequence_length
-    while state.step < training.steps:
-        update = state.step
-        loss = _accumulate(network, batches, training, update)
-        gradients = {name: _gradient(parameter) for name, parameter in network.named_parameters()}
-        norm = gradient_norm(gradients)
-        scale = clipping_scale(norm, training.optimizer.gradient_clip)
+    loop = _Loop(attach_network(recipe.model, state), state, batches, recipe.training, ranks)
+    while state.step < recipe.training.steps:
+        yield loop.advance()
+
+
+@dataclass(frozen=True)
+class _Loop:
+    network: GPTNeoX
+    state: TrainingState
+    batches: Batches
+    training: TrainingSection
+    ranks: Ranks
+
+    def advance(self) -> StepReport:
+        """Apply one update and report it."""
+        update, optimizer = self.state.step, self.training.optimizer
+        rows = self.batches.batch(update)
+        tree, losses = self._differentiate(torch.from_numpy(rows))
+        names = [name for name, _ in self.network.named_parameters()]
+        gradients = self.ranks.gradients(tree, names, self.training.micro_batches)
+        squares = [row_squares(gradient) for gradient in gradients.values()]
+        squares, losses = self.ranks.join(squares, losses, self.training.micro_batches)
+        loss, norm = math.fsum(losses) / len(losses), math.sqrt(ordered_sum(squares))
+        scale = clipping_scale(norm, optimizer.gradient_clip)
         squarable = norm if norm * scale < _LARGEST_SQUARABLE_NORM else math.inf
-        _refuse_non_finite(batches, update, {"loss": loss, "gradient norm": squarable}, state, gradients)
-        rate = learning_rate(training, update)
-        change = optimizer.update(state, gradients, rate, scale)
-        _refuse_non_finite(batches, update, {"loss": loss, "update norm": change}, state, gradients)
-        yield StepReport(state.step, loss, rate, norm, change, state.step * tokens_per_step)
+        self._refuse_non_finite(update, {"loss": loss, "gradient norm": squarable}, gradients)
+        rate = learning_rate(self.training, update)
+        change = self._apply(gradients, rate, scale)
+        self._refuse_non_finite(update, {"loss": loss, "update norm": change}, gradients)
+        tokens = self.state.step * self.batches.global_batch_size * self.batches.sequence_length
+        return StepReport(self.state.step, self.batches.digest(rows), loss, rate, norm, change, tokens)
+
+    def _differentiate(self, rows: Tensor) -> tuple[TreeSum, dict[int, float]]:
+        """Return the gradients of this rank's micro-batches in a tree, and the loss of each."""
+        training, parameters = self.training, list(self.network.parameters())
+        tree, losses = TreeSum(), {}
+        device = parameters[0].device
+        micro_batches = rows.split(training.micro_batch_size)
+        for leaf in share(training.micro_batches, self.ranks.world_size, self.ranks.rank):
+            loss = loss_of(self.network, micro_batches[leaf].to(device), training.precision)
+            (loss / training.micro_batches).backward()
+            tree.add((0, leaf), [_take_gradient(parameter) for parameter in parameters])
+            losses[leaf] = loss.detach()
+        return tree, {leaf: float(loss) for leaf, loss in losses.items()}
+
+    def _apply(self, gradients: dict[str, Tensor], rate: float, scale: float) -> float:
+        """Apply an update to this rank's rows, have all ranks know them, and return the norm of the change."""
+        state, own = self.state, self.ranks.own(self.state.weights)
+        parts = {
+            name: Rows(own[name], gradient, state.first_moments[name], state.second_moments[name])
+            for name, gradient in gradients.items()
+        }
+        changes = AdamW(self.training.optimizer).update(parts, state.step, rate, scale)
+        self.ranks.spread(state.weights)
+        state.step += 1
+        squares, _ = self.ranks.join(list(changes.values()), {}, 0)
+        return math.sqrt(ordered_sum(squares))
+
+    def _refuse_non_finite(self, update: int, numbers: dict[str, float], gradients: dict[str, Tensor]) -> None:
+        if all(math.isfinite(number) for number in numbers.values()):
+            return
+        names = [name for name, _ in self.network.named_parameters()]
+        flags = [_is_odd(self.state.weights.get(name)) for name in names] + [_is_odd(gradients.get(name)) for name in names]
+        candidates = [*names, *(f"gradient of {name}" for name in names)]
+        wrong = [name for name, odd in zip(candidates, self.ranks.any(flags), strict=True) if odd]
+        named = ", ".join(wrong[:_NAMED_TENSORS]) or "no weight or gradient"
+        more = f" and {len(wrong) - _NAMED_TENSORS} more" if len(wrong) > _NAMED_TENSORS else ""
+        sequences = self.batches.sequence_ids(update)[:4].tolist()
+        raise NonFiniteError(
+            "training met a number that is not finite",
+            where=f"update {update}, from step{update} (batch {update}, sequences {sequences} …)",
+            expected="finite numbers",
+            found=f"{', '.join(f'{name} {number}' for name, number in numbers.items())}; not finite: {named}{more}",
+            advice="the last checkpoint stays; look at the batch with `treering batch`, lower the learning rate or lengthen the"
+            " warmup in a recipe of another name",
+        )
 
 
 def attach_network(model: ModelSection, state: TrainingState) -> GPTNeoX:
@@ -86,37 +158,10 @@ def loss_of(network: GPTNeoX, rows: Tensor, precision: str) -> Tensor:
     return functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
 
 
-def _accumulate(network: GPTNeoX, batches: Batches, training: TrainingSection, update: int) -> float:
-    """Sum the gradients of an update's micro-batches in order, and return the mean loss."""
-    network.zero_grad(set_to_none=True)
-    rows = torch.from_numpy(batches.batch(update)).to(next(network.parameters()).device)
-    losses = []
-    for micro_batch in rows.split(training.micro_batch_size):
-        loss = loss_of(network, micro_batch, training.precision)
-        (loss / training.micro_batches).backward()
-        losses.append(loss.detach())
-    return math.fsum(float(loss) for loss in losses) / len(losses)
+def _take_gradient(parameter: Tensor) -> Tensor:
+    gradient, parameter.grad = parameter.grad, None
+    return torch.zeros_like(parameter) if gradient is None else gradient
 
 
-def _gradient(parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-
-
-def _refuse_non_finite(
-    batches: Batches, update: int, numbers: dict[str, float], state: TrainingState, gradients: dict[str, Tensor]
-) -> None:
-    if all(math.isfinite(number) for number in numbers.values()):
-        return
-    candidates = {**state.weights, **{f"gradient of {name}": gradient for name, gradient in gradients.items()}}
-    wrong = [name for name, tensor in candidates.items() if not bool(torch.isfinite(tensor).all())]
-    named = ", ".join(wrong[:_NAMED_TENSORS]) or "no weight or gradient"
-    more = f" and {len(wrong) - _NAMED_TENSORS} more" if len(wrong) > _NAMED_TENSORS else ""
-    sequences = batches.sequence_ids(update)[:4].tolist()
-    raise NonFiniteError(
-        "training met a number that is not finite",
-        where=f"update {update}, from step{update} (batch {update}, sequences {sequences} …)",
-        expected="finite numbers",
-        found=f"{', '.join(f'{name} {number}' for name, number in numbers.items())}; not finite: {named}{more}",
-        advice="the last checkpoint stays; look at the batch with `treering batch`, lower the learning rate or lengthen the"
-        " warmup in a recipe of another name",
-    )
+def _is_odd(tensor: Tensor | None) -> bool:
+    return tensor is not None and not bool(torch.isfinite(tensor).all())

@@ -1,0 +1,197 @@
+"""Ranks of a process group: gloo on processors, NCCL on GPUs, started by torchrun or anything that sets its variables."""
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from treering.checkpoints.state import TrainingState
+from treering.config.schema import Recipe
+from treering.errors import EnvironmentMismatch, RankError, TreeringError
+from treering.model.shapes import parameter_shapes
+from treering.provenance.environment import launched_as
+from treering.training.determinism import open_device
+from treering.training.layout import Layout
+from treering.training.ranks import ALONE, Ranks
+from treering.training.tree import Place, TreeSum, places, share
+from treering.training.watch import Watch
+
+# Whether a rank lives is the watch's business; a collective may wait for as long as a slow disk takes.
+_TIMEOUT = datetime.timedelta(days=1)
+
+
+@contextmanager
+def open_ranks(recipe: Recipe) -> Iterator[Ranks]:
+    """Join the other processes of a run for as long as the block lasts; a process started on its own is alone.
+
+    Raises:
+        EnvironmentMismatch: When this machine lacks the device, or the others cannot be reached.
+        RankError: When another rank ends before the block does.
+    """
+    launched = launched_as()
+    if launched is None or launched.world_size == 1:
+        yield ALONE
+        return
+    device = open_device(recipe.training)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        store, rank, world_size = next(dist.rendezvous("env://"))  # pyright: ignore[reportPrivateImportUsage]
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=world_size, timeout=_TIMEOUT
+        )
+    except (RuntimeError, ValueError) as error:
+        raise EnvironmentMismatch(
+            "the processes of this run cannot reach each other",
+            expected=f"{launched.world_size} processes, as the launcher says",
+            found=error,
+            advice="start all of them with torchrun, on hosts that reach MASTER_ADDR and MASTER_PORT",
+        ) from error
+    # A connection of its own: a collective at work must not keep the watch from asking.
+    with Watch(store.clone(), rank, world_size) as watch:  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            yield Group(Layout(parameter_shapes(recipe.model), world_size), rank, device, watch)
+        except RankError:
+            raise
+        except TreeringError as error:
+            watch.tell(f"rank {rank} stopped: {error.problem}")
+            raise
+        finally:
+            dist.destroy_process_group()
+
+
+class Group:
+    """Several processes: each computes its share of an update's micro-batches and updates the rows it owns.
+
+    Weights are whole on every rank; the moments, two thirds of a state, are spread over the ranks.
+
+    Source:
+        Rajbhandari et al. 2020, ZeRO (arXiv 1910.02054), stage 1, for what is spread.
+    """
+
+    def __init__(self, layout: Layout, rank: int, device: torch.device, watch: Watch) -> None:
+        self.rank, self.world_size = rank, layout.world_size
+        self._layout, self._device, self._watch = layout, device, watch
+        self._flat = torch.empty(0)
+
+    def place(self, state: TrainingState, device: torch.device) -> TrainingState:
+        """Return a whole state as this rank keeps it: all weights on the device, and of the moments its own rows."""
+        self._flat = torch.empty(self._layout.size, device=device)
+        weights = self._layout.views(self._flat)
+        for name, weight in weights.items():
+            weight.copy_(state.weights[name])
+        owned = self._layout.owned(self.rank)
+        moments = (
+            {name: group[name][rows].to(device, copy=True) for name, rows in owned.items()}
+            for group in (state.first_moments, state.second_moments)
+        )
+        return TrainingState(state.step, weights, *moments)
+
+    def own(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return views of the rows that this rank owns; names without any are left out."""
+        return {name: weights[name][rows] for name, rows in self._layout.owned(self.rank).items()}
+
+    def gradients(self, tree: TreeSum, names: Sequence[str], leaves: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """Send each owner its rows of every node this rank has, and return this rank's rows of the tree's total."""
+        nodes = [places(*_ends(share(leaves, self.world_size, rank))) for rank in range(self.world_size)]
+        mine = dict(tree.nodes())
+        rows = TreeSum()
+        for turn in range(max(map(len, nodes))):
+            place = nodes[self.rank][turn] if turn < len(nodes[self.rank]) else None
+            tensors = mine.pop(place) if place is not None else []
+            senders = {rank: own[turn] for rank, own in enumerate(nodes) if turn < len(own)}
+            for sender, received in self._scatter(tensors, senders):
+                rows.add(sender, [received])
+        (total,) = rows.total()
+        return self._layout.own_views(total, self.rank)
+
+    def join(self, rows: Sequence[Tensor], losses: Mapping[int, float], leaves: int) -> tuple[Tensor, list[float]]:
+        """Return one number for each row of all parameters and the loss of each leaf, each from the rank that has it."""
+        count = self._layout.rows
+        numbers = torch.zeros(count + leaves, dtype=torch.float64, device=self._device)
+        if rows:
+            numbers[self._layout.row_range(self.rank)] = torch.cat(list(rows))
+        for leaf, loss in losses.items():
+            numbers[count + leaf] = loss
+        with self._watch.explaining():
+            dist.all_reduce(numbers)  # each number is zero on all ranks but one, so the order of the sums is in no bit
+        return numbers[:count], numbers[count:].tolist()
+
+    def spread(self, weights: Mapping[str, Tensor]) -> None:  # noqa: ARG002
+        """Have each rank's own rows of the weights, changed in place, reach all ranks."""
+        spans = list(zip(self._layout.cuts, self._layout.cuts[1:], strict=False))
+        longest = max(stop - start for start, stop in spans)
+        start, stop = spans[self.rank]
+        sent = torch.zeros(longest, device=self._device)
+        sent[: stop - start] = self._flat[start:stop]
+        received = torch.empty(longest * self.world_size, device=self._device)
+        with self._watch.explaining():
+            dist.all_gather(list(received.split(longest)), sent)
+        for rank, (start, stop) in enumerate(spans):
+            if rank != self.rank:
+                self._flat[start:stop] = received[rank * longest : rank * longest + stop - start]
+
+    def collect(self, state: TrainingState) -> TrainingState | None:
+        """Return a copy of the whole state in the processor's memory, on rank 0; None on all others."""
+        with self._watch.explaining():
+            groups = [self._collect(group) for group in (state.first_moments, state.second_moments)]
+        if self.rank != 0:
+            return None
+        weights = {name: weight.detach().to("cpu", copy=True) for name, weight in state.weights.items()}
+        return TrainingState(state.step, weights, *(self._layout.views(group) for group in groups))
+
+    def any(self, flags: Sequence[bool]) -> list[bool]:
+        """Return for each flag whether it is raised on any rank."""
+        raised = torch.tensor(flags, dtype=torch.int32, device=self._device)
+        with self._watch.explaining():
+            dist.all_reduce(raised, dist.ReduceOp.MAX)
+        return [bool(flag) for flag in raised.tolist()]
+
+    def agree(self, what: str, digest: str) -> None:
+        """Do nothing where every rank has the same digest.
+
+        Raises:
+            EnvironmentMismatch: When one has another; names the ranks.
+        """
+        own = torch.tensor(list(digest.encode()), dtype=torch.uint8, device=self._device)
+        everyones = [torch.empty_like(own) for _ in range(self.world_size)]
+        with self._watch.explaining():
+            dist.all_gather(everyones, own)
+        if others := [rank for rank, theirs in enumerate(everyones) if not torch.equal(theirs, everyones[0])]:
+            raise EnvironmentMismatch(
+                f"{what} is not the same on every rank",
+                expected="one machine type, one software and one shared folder for all ranks",
+                found=f"rank {', '.join(map(str, others))} differ{'s' if len(others) == 1 else ''} from rank 0",
+                advice="start all ranks on equal machines, with the same software, over the same run's folder",
+            )
+
+    def _scatter(self, tensors: list[Tensor], senders: dict[int, Place]) -> Iterator[tuple[Place, Tensor]]:
+        """Exchange one node of each sender; yield its place and this rank's rows of it."""
+        sizes = [stop - start for start, stop in zip(self._layout.cuts, self._layout.cuts[1:], strict=False)]
+        own = sizes[self.rank]
+        sent = torch.cat([tensor.reshape(-1) for tensor in tensors]) if tensors else self._flat.new_empty(0)
+        received = self._flat.new_empty(own * len(senders))
+        into = [own if rank in senders else 0 for rank in range(self.world_size)]
+        with self._watch.explaining():
+            dist.all_to_all_single(received, sent, into, sizes if tensors else [0] * self.world_size)
+        yield from zip(senders.values(), received.split(own) if own else [received] * len(senders), strict=True)
+
+    def _collect(self, own: Mapping[str, Tensor]) -> Tensor:
+        mine = torch.cat([rows.reshape(-1) for rows in own.values()]) if own else self._flat.new_empty(0)
+        if self.rank != 0:
+            dist.send(mine, 0)
+            return mine
+        whole = torch.empty(self._layout.size)
+        for rank, (start, stop) in enumerate(zip(self._layout.cuts, self._layout.cuts[1:], strict=False)):
+            theirs = mine if rank == 0 else mine.new_empty(stop - start)
+            if rank:
+                dist.recv(theirs, rank)
+            whole[start:stop] = theirs
+        return whole
+
+
+def _ends(leaves: range) -> tuple[int, int]:
+    return leaves.start, leaves.stop

@@ -1,0 +1,88 @@
+"""Any number of processes gives the same bits; who dies is named."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_making import StopAt, Stopped, outcome, resolve, state_digest, trained
+
+from treering.config.run_directory import RunDirectory
+from treering.errors import EnvironmentMismatch
+from treering.provenance.environment import launched_as
+from treering.training.run import train
+
+TESTS = Path(__file__).resolve().parents[1]
+WORLD_SIZES = [2, 3, 4, 8]
+TRAININGS: list[dict[str, Any]] = [
+    {"steps": 20, "micro_batch_size": 1},
+    {"steps": 20, "micro_batch_size": 1, "global_batch_size": 6},
+    {"steps": 20, "micro_batch_size": 1, "global_batch_size": 7, "precision": "bf16"},
+    {"steps": 20, "micro_batch_size": 2, "precision": "bf16"},
+]
+
+
+def torchrun(world_size: int, *command: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Start so many ranks on this machine and wait for them."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)]
+    return subprocess.run(
+        [*launcher, *map(str, command)], capture_output=True, text=True, timeout=timeout, check=False, cwd=TESTS
+    )
+
+
+@pytest.fixture(scope="module")
+def alone() -> list[dict[str, Any]]:
+    """What one process makes of every recipe."""
+    made = []
+    for change in TRAININGS:
+        state, reports = trained(resolve(training=change))
+        made.append({"state": list(state_digest(state)), "reports": [vars(report) for report in reports]})
+    return made
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_any_number_of_ranks_gives_the_bits_of_one(world_size: int, alone: list[dict[str, Any]]) -> None:
+    result = torchrun(world_size, TESTS / "ranks_worker.py", json.dumps(TRAININGS))
+    assert result.returncode == 0, result.stderr
+    assert [json.loads(line) for line in result.stdout.splitlines()] == alone
+
+
+def test_a_run_that_changes_its_number_of_ranks_has_the_bytes_of_one_that_does_not(
+    tiny_run: RunDirectory, tiny_trained: RunDirectory
+) -> None:
+    with pytest.raises(Stopped):
+        train(tiny_run, StopAt(3))
+    result = torchrun(3, "-m", "treering", "train", tiny_run.path)
+    assert result.returncode == 0, result.stderr
+    assert outcome(tiny_run) == outcome(tiny_trained)
+
+
+def test_when_a_rank_dies_the_others_end_and_say_which() -> None:
+    start = time.monotonic()
+    result = torchrun(3, TESTS / "ranks_worker.py", json.dumps([{"steps": 10_000, "micro_batch_size": 1}]), "die")
+    assert time.monotonic() - start < 60
+    assert result.returncode != 0
+    assert result.stderr.count("rank 2 has ended") == 2
+
+
+def test_the_whole_way_is_refused_to_several_processes(tiny_run: RunDirectory) -> None:
+    result = torchrun(2, "-m", "treering", "run", tiny_run.path)
+    assert result.returncode != 0
+    assert "torchrun" in result.stderr
+    assert not tiny_run.stage("checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "variables", [{"RANK": "0"}, {"WORLD_SIZE": "2"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}]
+)
+def test_half_a_launch_is_refused(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert launched_as() is None
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(EnvironmentMismatch, match="half of which process"):
+        launched_as()

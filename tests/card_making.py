@@ -59,8 +59,8 @@ def lay_out_run(folder: Path, recipe: Recipe, **records: dict[str, Any]) -> RunD
     run.stage("checkpoints").mkdir()
     _write(run, "training", "training", _training(recipe, steps), records)
     _write(run, "training", "environment", _ENVIRONMENT, records)
-    lines = [canonical_json({"step": step, "learning_rate": 1e-4, "loss_nats": 8.3}) for step in (1, 2)]
-    (run.stage("training") / "metrics.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    lines = [canonical_json({"step": step, "learning_rate": 1e-4, "loss_nats": 8.3}) for step in (0, 1, 2)]
+    (run.stage("training") / "ledger.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     revisions = _revisions(recipe, steps)
     _write(run, "revisions", "revisions", revisions, records)
     config = run.stage("revisions") / revisions["main"] / "config.json"

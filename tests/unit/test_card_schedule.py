@@ -83,7 +83,8 @@ def lay_out_equal_first_weights(folder, recipe):
     revisions = json.loads(path.read_bytes())["revisions"]
     revisions[1]["weights_digest"] = revisions[0]["weights_digest"]
     change_record(path, revisions=revisions)
-    (run.stage("training") / "metrics.jsonl").write_bytes(canonical_json({"step": 1, "learning_rate": 0.0}) + b"\n")
+    lines = [canonical_json({"step": 0}), canonical_json({"step": 1, "learning_rate": 0.0})]
+    (run.stage("training") / "ledger.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     seal(run)
     return run
 

@@ -97,7 +97,7 @@ def test_the_files_are_the_documented_ones(tmp_path: Path) -> None:
     place = tmp_path / "step1"
     assert sorted(files(place)) == ["manifest.json", "optimizer.safetensors", "state.json", "weights.safetensors"]
     record = json.loads((place / "state.json").read_bytes())
-    assert list(record) == ["format", "version", "run_digest", "step", "tensors", "tokens"]
+    assert list(record) == ["format", "version", "ledger_digest", "run_digest", "step", "tensors", "tokens"]
     assert (record["format"], record["step"], record["tokens"]) == ("treering/checkpoint", 1, 256)
     named = {
         **state.weights,

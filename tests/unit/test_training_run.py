@@ -12,7 +12,8 @@ import pytest
 import torch
 from training_making import STEPS, StopAt, Stopped, files, outcome, prepare, write_recipe
 
-from treering.checkpoints.store import load_checkpoint, saved_steps
+from treering.checkpoints.state import named_tensors, weights_digest
+from treering.checkpoints.store import load_checkpoint, read_checkpoint_record, saved_steps
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import ObserveSection
@@ -26,11 +27,12 @@ from treering.errors import (
     StorageError,
 )
 from treering.model.shapes import count_parameters, operations_per_token
+from treering.order.stage import open_batches
 from treering.provenance.canonical import read_record
 from treering.training.determinism import describe_arithmetic
-from treering.training.metrics import read_metrics
-from treering.training.run import finished_checkpoints, train
+from treering.training.run import finished_checkpoints, finished_ledger, train
 from treering.training.signals import StopSignals
+from treering.training.steps import StepReport
 
 PLANNED = [0, 1, 2, 4, 6, 12]
 
@@ -56,9 +58,26 @@ def test_a_run_in_another_folder_has_the_same_bytes(tiny_run: RunDirectory, tiny
 def test_it_keeps_the_planned_checkpoints_and_one_line_for_each_update(tiny_trained: RunDirectory) -> None:
     assert saved_steps(tiny_trained.stage("checkpoints")) == PLANNED
     assert list(finished_checkpoints(tiny_trained)) == PLANNED
-    assert [report.step for report in read_metrics(tiny_trained.stage("training") / "metrics.jsonl")] == list(
-        range(1, STEPS + 1)
-    )
+    lines = finished_ledger(tiny_trained)
+    assert [line.step for line in lines] == list(range(STEPS + 1))
+    assert [line.step for line in lines if line.checkpoint is not None] == PLANNED
+
+
+def test_the_ledger_holds_the_digests_of_every_batch_and_of_every_checkpoint(tiny_trained: RunDirectory) -> None:
+    batches, folder = open_batches(tiny_trained), tiny_trained.stage("checkpoints")
+    for line in finished_ledger(tiny_trained):
+        record = (
+            None
+            if line.checkpoint is None
+            else read_checkpoint_record(folder / f"step{line.step}", run_digest(tiny_trained.recipe))
+        )
+        if record is not None and line.checkpoint is not None:
+            state = load_checkpoint(folder, line.step, run_digest(tiny_trained.recipe))
+            assert record["ledger_digest"] == line.digest
+            assert line.checkpoint.weights_digest == weights_digest(state.weights)
+            assert line.checkpoint.optimizer_digest == weights_digest(named_tensors(state)[1])
+        if line.report is not None:
+            assert line.report.batch_digest == batches.digest(batches.batch(line.step - 1))
 
 
 @pytest.mark.parametrize("updates", [0, 1, 3, 5, 6, 11])
@@ -142,7 +161,8 @@ def test_no_record_of_training_holds_a_time_or_a_place(tiny_trained: RunDirector
 
 def test_the_record_says_what_was_trained(tiny_trained: RunDirectory) -> None:
     record = read_record(tiny_trained.stage("training") / "training.json", "training", 1)
-    reports, model = read_metrics(tiny_trained.stage("training") / "metrics.jsonl"), tiny_trained.recipe.model
+    lines, model = finished_ledger(tiny_trained), tiny_trained.recipe.model
+    reports = [line.report for line in lines if line.report is not None]
     assert record == {
         "steps": STEPS,
         "positions": STEPS * 8,
@@ -154,6 +174,7 @@ def test_the_record_says_what_was_trained(tiny_trained: RunDirectory) -> None:
         "mean_loss_nats_last_tenth": reports[-1].loss_nats,
         "checkpoint_steps": PLANNED,
         "run_digest": run_digest(tiny_trained.recipe),
+        "ledger_digest": lines[-1].digest,
         "optimizer": "adamw",
         "floating_point_operations": STEPS * 8 * 32 * operations_per_token(model, 32),
     }
@@ -167,22 +188,22 @@ def test_a_run_without_its_order_is_not_trained(tiny_run: RunDirectory) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 3])
-def test_missing_lines_of_the_metrics_are_refused_and_nothing_is_lost(tiny_run: RunDirectory, keep: int) -> None:
+def test_missing_lines_of_the_ledger_are_refused_and_nothing_is_lost(tiny_run: RunDirectory, keep: int) -> None:
     stop(tiny_run, 5)
-    path = tiny_run.stage("training") / "metrics.jsonl"
+    path = tiny_run.stage("training") / "ledger.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:keep]))
     before = files(tiny_run.path)
-    with pytest.raises(IntegrityError, match="metrics do not reach"):
+    with pytest.raises(IntegrityError, match="ledger does not lead"):
         train(tiny_run)
     assert files(tiny_run.path) == before
 
 
 def test_lines_of_updates_that_were_not_kept_are_cut_off(tiny_run: RunDirectory, tiny_trained: RunDirectory) -> None:
     stop(tiny_run, 8)
-    path = tiny_run.stage("training") / "metrics.jsonl"
+    path = tiny_run.stage("training") / "ledger.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 9  # three beyond step 6
-    path.write_bytes(b"".join([*lines[:6], *(line.replace(b'"loss_nats":', b'"loss_nats":9') for line in lines[6:])]))
+    assert len(lines) == 10  # that of step 0, and three beyond step 6
+    path.write_bytes(b"".join([*lines[:7], *(line.replace(b'"loss_nats":', b'"loss_nats":9') for line in lines[7:])]))
     train(tiny_run)
     assert outcome(tiny_run) == outcome(tiny_trained)
 
@@ -258,7 +279,8 @@ def test_a_training_that_diverges_stops_and_keeps_its_last_checkpoint(tmp_path: 
     state = load_checkpoint(run.stage("checkpoints"), saved[-1], run_digest(run.recipe))
     assert all(bool(torch.isfinite(weight).all()) for weight in state.weights.values())
     assert not (run.stage("training") / "training.json").exists()
-    reports = read_metrics(run.stage("training") / "metrics.jsonl")
+    lines = [json.loads(line) for line in (run.stage("training") / "ledger.jsonl").read_bytes().splitlines()]
+    reports = [StepReport(**{k: v for k, v in line.items() if k not in ("previous", "checkpoint")}) for line in lines[1:]]
     assert all(math.isfinite(number) for report in reports for number in vars(report).values() if isinstance(number, float))
     with pytest.raises(NonFiniteError):  # again, from there, to the same end
         train(run)

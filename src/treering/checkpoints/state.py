@@ -37,6 +37,12 @@ class TrainingState:
         return TrainingState(self.step, *copied)
 
 
+def named_tensors(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return a state's weights, and its moments under the names they are saved by."""
+    moments = {"first_moment": state.first_moments, "second_moment": state.second_moments}
+    return state.weights, {f"{kind}.{name}": tensor for kind, group in moments.items() for name, tensor in group.items()}
+
+
 def initial_state(model: ModelSection) -> TrainingState:
     """Return the state of step 0."""
     weights = dict(initial_weights(model))

@@ -1,6 +1,6 @@
 """Saving and loading training states, and finding the last whole one."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +10,64 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from treering.checkpoints.schedule import checkpoint_name
-from treering.checkpoints.state import TrainingState, tensor_digest
+from treering.checkpoints.state import TrainingState, named_tensors, tensor_digest
 from treering.errors import FormatError, IntegrityError, NonFiniteError
 from treering.provenance.canonical import read_record, write_record
+from treering.provenance.digests import digest_value
 from treering.provenance.files import whole_directory
 from treering.provenance.manifests import MANIFEST, verify_manifest, write_manifest
 
 _RECORD = ("checkpoint", 1)
-_FIELDS = {"run_digest": str, "step": int, "tensors": dict, "tokens": int}
+_FIELDS = {"ledger_digest": str, "run_digest": str, "step": int, "tensors": dict, "tokens": int}
 _MOMENTS = ("first_moment", "second_moment")
 
+Digests = Mapping[str, str]
 
-def save_checkpoint(folder: Path, state: TrainingState, run_digest: str, tokens: int) -> None:
+
+def save_checkpoint(
+    folder: Path, state: TrainingState, run_digest: str, tokens: int, ledger_digest: str = "", digests: Digests | None = None
+) -> None:
     """Write the checkpoint of a state into the checkpoints folder, whole or not at all.
 
     Args:
         tokens: Training targets seen so far.
+        ledger_digest: Of the ledger's line of this step, by which a checkpoint is bound to its past.
+        digests: Of every tensor, as `digest_tensors` gives them, where the caller has them already.
 
     Raises:
         NonFiniteError: When a weight or moment is not finite.
         StorageError: When the disk is full or the folder cannot be written.
     """
-    moments = dict(zip(_MOMENTS, (state.first_moments, state.second_moments), strict=True))
-    optimizer = {f"{kind}.{name}": tensor for kind, group in moments.items() for name, tensor in group.items()}
-    _refuse_non_finite(state.step, {**state.weights, **optimizer})
+    weights, optimizer = named_tensors(state)
+    _refuse_non_finite(state.step, {**weights, **optimizer})
     with whole_directory(folder / checkpoint_name(state.step)) as partial:
-        _save_tensors(partial / "weights.safetensors", state.weights)
+        _save_tensors(partial / "weights.safetensors", weights)
         _save_tensors(partial / "optimizer.safetensors", optimizer)
-        digests = {name: tensor_digest(tensor) for name, tensor in {**state.weights, **optimizer}.items()}
-        body = {"step": state.step, "tokens": tokens, "run_digest": run_digest, "tensors": digests}
+        tensors = digest_tensors(state) if digests is None else dict(digests)
+        body = {
+            "step": state.step,
+            "tokens": tokens,
+            "run_digest": run_digest,
+            "ledger_digest": ledger_digest,
+            "tensors": tensors,
+        }
         write_record(partial / "state.json", *_RECORD, body)
         write_manifest(partial, "checkpoint", run_digest, {})
+
+
+def digest_tensors(state: TrainingState) -> dict[str, str]:
+    """Return the digest of every tensor of a state, by the name it is saved under."""
+    weights, optimizer = named_tensors(state)
+    return {name: tensor_digest(tensor) for name, tensor in {**weights, **optimizer}.items()}
+
+
+def split_digests(digests: Digests) -> tuple[str, str]:
+    """Return one digest of all weights and one of all moments, from those of the tensors.
+
+    The first is that of `checkpoints.state.weights_digest`.
+    """
+    moments = {name: digest for name, digest in digests.items() if name.startswith(_MOMENTS)}
+    return digest_value({name: digests[name] for name in digests.keys() - moments.keys()}), digest_value(moments)
 
 
 def load_checkpoint(folder: Path, step: int, run_digest: str) -> TrainingState:

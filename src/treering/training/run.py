@@ -9,7 +9,14 @@ import torch
 
 from treering.checkpoints.schedule import checkpoint_name, planned_steps
 from treering.checkpoints.state import TrainingState, initial_state
-from treering.checkpoints.store import load_checkpoint, save_checkpoint, saved_steps
+from treering.checkpoints.store import (
+    digest_tensors,
+    load_checkpoint,
+    read_checkpoint_record,
+    save_checkpoint,
+    saved_steps,
+    split_digests,
+)
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import Recipe
@@ -24,7 +31,7 @@ from treering.provenance.files import remove_tree, storage_errors
 from treering.provenance.manifests import MANIFEST, Manifest, read_manifest
 from treering.provenance.progress import SILENCE, Progress, Task
 from treering.training.determinism import describe_arithmetic, open_device, set_arithmetic
-from treering.training.metrics import MetricsFile, read_metrics
+from treering.training.ledger import Kept, Ledger, LedgerLine, Opening, read_ledger
 from treering.training.ranks import ALONE, Ranks
 from treering.training.signals import StopSignals
 from treering.training.steps import StepReport, steps
@@ -61,7 +68,7 @@ def train(run: RunDirectory, progress: Progress = SILENCE, ranks: Ranks = ALONE)
     with storage_errors(run.path):
         if ranks.rank == 0:
             _record_environment(run)
-        _advance(run, open_batches(run), device, progress, ranks)
+        _advance(run, Opening(run_digest(run.recipe), inputs), device, progress, ranks)
         if ranks.rank == 0:
             _finish(run, inputs)
         ranks.agree("the end", run_digest(run.recipe))  # and nobody leaves before all is written
@@ -85,29 +92,30 @@ def finished_checkpoints(run: RunDirectory) -> dict[int, str]:
 
 def _finish(run: RunDirectory, inputs: dict[str, str]) -> None:
     run.seal(run.stage("checkpoints"), "checkpoints", inputs)
-    _record_training(run)
+    _record_training(run, inputs)
     run.seal(run.stage("training"), "training", {**inputs, **run.reads("checkpoints")})
     remove_tree(_preempted(run))
 
 
-def _advance(run: RunDirectory, batches: Batches, device: torch.device, progress: Progress, ranks: Ranks) -> None:
+def _advance(run: RunDirectory, opening: Opening, device: torch.device, progress: Progress, ranks: Ranks) -> None:
     recipe, planned = run.recipe, planned_steps(run.recipe.checkpoints, run.recipe.training.steps)
-    state = ranks.place(_resume(run), device)
+    batches = open_batches(run)
+    place = _place_to_resume(run)
+    state = ranks.place(_load(run, place), device)
     ranks.agree("the step to go on from", digest_value(state.step))
     with (
         StopSignals() as signals,
-        closing(_Keeper(run, state.step, batches) if ranks.rank == 0 else _Bystander()) as keeper,
+        closing(_Keeper(run, opening, place, batches) if ranks.rank == 0 else _Bystander()) as keeper,
         progress.task("training", recipe.training.steps, "steps") as task,
     ):
         task.advance(state.step)
-        if state.step == 0 and 0 in planned:
-            keeper.checkpoint(ranks.collect(state))
+        if place is None:
+            keeper.begin(ranks.collect(state), kept=0 in planned)
         for report in steps(state, batches, recipe, ranks):
-            keeper.report(report)
-            if report.step in planned:
-                keeper.checkpoint(ranks.collect(state))
+            kept = report.step in planned
+            keeper.update(report, ranks.collect(state) if kept else None)
             if ranks.any([signals.received])[0] and report.step < recipe.training.steps:
-                if report.step not in planned:
+                if not kept:
                     keeper.preempted(ranks.collect(state))
                 raise _preemption(run, report.step)
             _tell(task, report)
@@ -116,11 +124,11 @@ def _advance(run: RunDirectory, batches: Batches, device: torch.device, progress
 class _Bystander:
     """Any rank but the first: it keeps nothing."""
 
-    def report(self, report: StepReport) -> None:
-        """Do nothing with an update's report."""
+    def begin(self, state: TrainingState | None, *, kept: bool) -> None:
+        """Do nothing with the state of step 0."""
 
-    def checkpoint(self, state: TrainingState | None) -> None:
-        """Do nothing with the state of a planned step."""
+    def update(self, report: StepReport, state: TrainingState | None) -> None:
+        """Do nothing with what an update did."""
 
     def preempted(self, state: TrainingState | None) -> None:
         """Do nothing with the state at which the run is told to stop."""
@@ -130,36 +138,51 @@ class _Bystander:
 
 
 class _Keeper(_Bystander):
-    """Rank 0: writes what the loop yields."""
+    """Rank 0: writes what the loop yields, a step's line before its checkpoint."""
 
-    def __init__(self, run: RunDirectory, step: int, batches: Batches) -> None:
-        self._run, self._digest = run, run_digest(run.recipe)
+    def __init__(self, run: RunDirectory, opening: Opening, place: Path | None, batches: Batches) -> None:
+        self._run, self._digest = run, opening.run_digest
         self._tokens_per_step = batches.global_batch_size * batches.sequence_length
-        self._metrics = MetricsFile(run.stage("training") / "metrics.jsonl", step)
+        path = run.stage("training") / "ledger.jsonl"
+        if place is None:
+            self._ledger = Ledger(path, opening, 0, None)
+        else:
+            record = read_checkpoint_record(place, opening.run_digest)
+            self._ledger = Ledger(path, opening, record["step"], record["ledger_digest"])
         self._observed = _Observed(run.observe / "training.jsonl", run.recipe.observe.log_every)
 
-    def report(self, report: StepReport) -> None:
-        """Write down what an update did."""
-        self._metrics.append(report)
-        self._observed.append(report)
+    def begin(self, state: TrainingState | None, *, kept: bool) -> None:
+        """Write down where training begins, and save it where it is planned."""
+        digests = digest_tensors(state) if state is not None and kept else None
+        self._ledger.begin(_kept(digests))
+        if state is not None and digests is not None:
+            self._save(self._run.stage("checkpoints"), state, digests)
 
-    def checkpoint(self, state: TrainingState | None) -> None:
-        """Save the state of a planned step."""
-        self._save(self._run.stage("checkpoints"), state)
+    def update(self, report: StepReport, state: TrainingState | None) -> None:
+        """Write down what an update did, and save the state where the step is planned."""
+        digests = None if state is None else digest_tensors(state)
+        self._ledger.append(report, _kept(digests))
+        if state is not None and digests is not None:
+            self._save(self._run.stage("checkpoints"), state, digests)
+        self._observed.append(report)
 
     def preempted(self, state: TrainingState | None) -> None:
         """Save the state of an unplanned step, in place of an earlier one; it goes when the run is finished."""
-        self._save(_preempted(self._run), state)
+        if state is not None:
+            self._save(_preempted(self._run), state, digest_tensors(state))
 
     def close(self) -> None:
         """Close the files."""
-        self._metrics.close()
+        self._ledger.close()
         self._observed.close()
 
-    def _save(self, folder: Path, state: TrainingState | None) -> None:
-        if state is not None:
-            self._metrics.sync()
-            save_checkpoint(folder, state, self._digest, state.step * self._tokens_per_step)
+    def _save(self, folder: Path, state: TrainingState, digests: dict[str, str]) -> None:
+        self._ledger.sync()
+        save_checkpoint(folder, state, self._digest, state.step * self._tokens_per_step, self._ledger.digest, digests)
+
+
+def _kept(digests: dict[str, str] | None) -> Kept | None:
+    return None if digests is None else Kept(*split_digests(digests))
 
 
 def _preempted(run: RunDirectory) -> Path:
@@ -175,13 +198,18 @@ def _preemption(run: RunDirectory, step: int) -> PreemptionError:
     )
 
 
-def _resume(run: RunDirectory) -> TrainingState:
+def _place_to_resume(run: RunDirectory) -> Path | None:
+    """Return the latest whole state's folder, or None where there is none yet."""
     folders = (run.stage("checkpoints"), _preempted(run))
-    saved = [(step, folder) for folder in folders for step in saved_steps(folder)]
-    if not saved:
+    saved = [(step, folder / checkpoint_name(step)) for folder in folders for step in saved_steps(folder)]
+    return max(saved, key=lambda found: found[0])[1] if saved else None
+
+
+def _load(run: RunDirectory, place: Path | None) -> TrainingState:
+    if place is None:
         return initial_state(run.recipe.model)
-    step, folder = max(saved, key=lambda found: found[0])
-    return load_checkpoint(folder, step, run_digest(run.recipe))
+    step = int(place.name.removeprefix("step"))
+    return load_checkpoint(place.parent, step, run_digest(run.recipe))
 
 
 def _tell(task: Task, report: StepReport) -> None:
@@ -237,8 +265,29 @@ def _that_computes(environment: dict[str, Any]) -> dict[str, Any]:
     return {**software, **environment["machine"], **environment["arithmetic"]}
 
 
-def _record_training(run: RunDirectory) -> None:
-    recipe, reports = run.recipe, read_metrics(run.stage("training") / "metrics.jsonl")
+def finished_ledger(run: RunDirectory) -> list[LedgerLine]:
+    """Return every line of a run's ledger, followed from the first to the last.
+
+    Raises:
+        IntegrityError: When a line is missing, changed, or not bound to the one before.
+        FormatError: When there is no ledger, or it is another run's.
+    """
+    return _follow(run, run.reads("tokens", "order"))
+
+
+def _follow(run: RunDirectory, inputs: dict[str, str]) -> list[LedgerLine]:
+    path = run.stage("training") / "ledger.jsonl"
+    lines = list(read_ledger(path, Opening(run_digest(run.recipe), inputs)))
+    if len(lines) != run.recipe.training.steps + 1:
+        raise IntegrityError(
+            "the ledger does not reach the last step", where=path, expected=run.recipe.training.steps, found=len(lines) - 1
+        )
+    return lines
+
+
+def _record_training(run: RunDirectory, inputs: dict[str, str]) -> None:
+    recipe, lines = run.recipe, _follow(run, inputs)
+    reports = [line.report for line in lines if line.report is not None]
     tail = reports[-max(1, len(reports) // 10) :]
     body = {
         "steps": recipe.training.steps,
@@ -250,6 +299,7 @@ def _record_training(run: RunDirectory) -> None:
         "mean_loss_nats_last_tenth": sum(report.loss_nats for report in tail) / len(tail),
         "checkpoint_steps": list(planned_steps(recipe.checkpoints, recipe.training.steps)),
         "run_digest": run_digest(recipe),
+        "ledger_digest": lines[-1].digest,
         "optimizer": recipe.training.optimizer.name,
     }
     write_record(run.stage("training") / "training.json", "training", 1, body)

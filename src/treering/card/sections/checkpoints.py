@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from treering.card.claims import Claims
 from treering.card.markdown import bullets
 from treering.card.numbers import plural
-from treering.card.records import METRICS, REVISIONS, TRAINING
+from treering.card.records import LEDGER, REVISIONS, TRAINING
 from treering.card.required import repository
 from treering.card.schedule import CheckpointSchedule, equal_weights
 from treering.card.sections.introduction import title
@@ -109,6 +109,6 @@ def _in_weights(claims: Claims) -> Iterator[str]:
     if not groups:
         return
     because = ""
-    if ["step0", "step1"] in [names[:2] for names in groups] and claims.value(f"{METRICS}#/0/learning_rate") == 0:
-        because = f" The learning rate of the first update is {claims.cite('exact', f'{METRICS}#/0/learning_rate')}."
+    if ["step0", "step1"] in [names[:2] for names in groups] and claims.value(f"{LEDGER}#/1/learning_rate") == 0:
+        because = f" The learning rate of the first update is {claims.cite('exact', f'{LEDGER}#/1/learning_rate')}."
     yield f"These checkpoints hold the same weights: {claims.cite('equal weights', f'{REVISIONS}#/revisions')}.{because}"

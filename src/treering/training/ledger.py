@@ -33,7 +33,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class LedgerLine:
-    """What the ledger says of a step: the update that led to it (none to step 0), and its checkpoint's digests, if it has one."""
+    """What the ledger says of a step: the update that led to it (none to step 0), and the digests of its checkpoint, if any."""
 
     step: int
     report: StepReport | None
@@ -114,10 +114,13 @@ def _read_line(path: Path, number: int, line: bytes, opening: Opening, previous:
         bound = opening if number == 0 else previous
         found = Opening(body["run_digest"], body["reads"]) if number == 0 else body["previous"]
         kind = (body["format"], body["version"]) if number == 0 else (_FORMAT, _VERSION)
+        written = canonical_json(body) + b"\n"
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(
             "this is no line of a ledger", where=where, expected=f"step {number}", found=repr(error)
         ) from error
+    if written != line:
+        raise IntegrityError("this line is not as treering writes it", where=where, expected=written, found=line)
     if kind != (_FORMAT, _VERSION):
         raise FormatError(
             "this ledger cannot be read by this version of treering",

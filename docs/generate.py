@@ -9,7 +9,19 @@ from typer.main import get_command
 from treering.cli.main import app
 
 DOCS = Path(__file__).parent
-STAGES = ("config", "corpus", "tokens", "order", "model", "checkpoints", "training", "revisions", "evaluation", "card")
+STAGES = (
+    "config",
+    "corpus",
+    "tokens",
+    "order",
+    "model",
+    "checkpoints",
+    "training",
+    "revisions",
+    "evaluation",
+    "card",
+    "verification",
+)
 VERBS = {
     "config": "new, show",
     "corpus": "prepare --until corpus",
@@ -20,6 +32,7 @@ VERBS = {
     "revisions": "export, install",
     "evaluation": "evaluate",
     "card": "card",
+    "verification": "verify",
 }
 
 

@@ -239,9 +239,7 @@ def _record_environment(run: RunDirectory) -> None:
     if not path.exists():
         write_record(path, *_ENVIRONMENT, found)
         return
-    recorded = read_record(path, *_ENVIRONMENT)
-    before, here = _that_computes(recorded), _that_computes(found)
-    differing = [f"{name}: {before.get(name)} ≠ {here.get(name)}" for name in here if before.get(name) != here[name]]
+    differing = environment_differences(run)
     if differing:
         raise EnvironmentMismatch(
             "this run was begun in another environment, and going on in this one could change bits",
@@ -250,6 +248,17 @@ def _record_environment(run: RunDirectory) -> None:
             found="(recorded ≠ here) " + "; ".join(differing),
             advice="go on where it was begun, or train anew under another name",
         )
+
+
+def environment_differences(run: RunDirectory) -> list[str]:
+    """Return what can change bits and is not here as it was where the run was begun, each with both values.
+
+    Raises:
+        FormatError: When no environment was recorded.
+    """
+    recorded = read_record(run.stage("training") / "environment.json", *_ENVIRONMENT)
+    before, here = _that_computes(recorded), _that_computes(_environment(run))
+    return [f"{name}: {before.get(name)} ≠ {here.get(name)}" for name in here if before.get(name) != here[name]]
 
 
 def _environment(run: RunDirectory) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""Whether every file of a run is what its manifest, the ledger and the recipe say."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from treering.card.checking import check_claims
+from treering.checkpoints.schedule import checkpoint_name
+from treering.checkpoints.state import initial_state, weights_digest
+from treering.checkpoints.store import read_checkpoint_record, split_digests
+from treering.config.digests import STAGES, run_digest
+from treering.config.run_directory import RunDirectory
+from treering.errors import IntegrityError, TreeringError
+from treering.provenance.canonical import read_record
+from treering.provenance.manifests import MANIFEST
+from treering.provenance.progress import SILENCE, Progress
+from treering.revisions.records import read_revisions
+from treering.training.ledger import Kept
+from treering.training.run import finished_checkpoints, finished_ledger
+from treering.verification.verdicts import Check, Verdict
+
+_Look = Callable[[RunDirectory], object]
+
+
+def check_files(run: RunDirectory, progress: Progress = SILENCE) -> list[Check]:
+    """Look at every stage's files, the ledger, the first weights, the revisions and the card; return what was found of each."""
+    looks = list(_looks())
+    checks = []
+    with progress.task("verify", len(looks), "checks") as task:
+        for name, needed, look in looks:
+            checks.append(_check(run, name, needed, look))
+            task.advance()
+    return checks
+
+
+def _looks() -> Iterator[tuple[str, tuple[str, ...], _Look]]:
+    for stage in STAGES:
+        yield f"{stage}: files, recipe and what it was made from", (stage,), partial(_stage, stage=stage)
+    trained = ("tokens", "order", "checkpoints", "training")
+    yield "ledger: every line bound to the one before, every checkpoint to its line", trained, _ledger
+    yield "step 0: the recipe's first weights", trained, _first_weights
+    yield "revisions: each is its checkpoint's", (*trained, "revisions"), _revisions
+    yield "card: every number follows from its record", ("card",), check_claims
+
+
+def _check(run: RunDirectory, name: str, needed: tuple[str, ...], look: _Look) -> Check:
+    if absent := [stage for stage in needed if not (run.stage(stage) / MANIFEST).exists()]:
+        return Check(name, Verdict.NOT_RUN, f"{', '.join(absent)} not there")
+    try:
+        look(run)
+    except TreeringError as error:
+        return Check(name, Verdict.DIVERGED, f"{type(error).__name__}: {error}")
+    return Check(name, Verdict.REPRODUCED)
+
+
+def _stage(run: RunDirectory, stage: str) -> None:
+    for read, digest in run.verified(stage).reads.items():
+        if read in STAGES and (run.stage(read) / MANIFEST).exists() and run.verified(read).digest != digest:
+            raise IntegrityError(
+                "this stage was made from another one than is there",
+                where=run.stage(stage),
+                expected=f"{read} with digest {digest}",
+                found=run.verified(read).digest,
+            )
+
+
+def _ledger(run: RunDirectory) -> None:
+    lines = finished_ledger(run)
+    head = read_record(run.stage("training") / "training.json", "training", 1)["ledger_digest"]
+    if lines[-1].digest != head:
+        raise IntegrityError("the ledger does not end as recorded", expected=head, found=lines[-1].digest)
+    kept = [line for line in lines if line.checkpoint is not None]
+    if (steps := [line.step for line in kept]) != list(finished_checkpoints(run)):
+        raise IntegrityError("the ledger's checkpoints are not those kept", where=run.stage("checkpoints"), found=steps)
+    for line in kept:
+        place = run.stage("checkpoints") / checkpoint_name(line.step)
+        record = read_checkpoint_record(place, run_digest(run.recipe))
+        expected, found = (line.digest, line.checkpoint), (record["ledger_digest"], Kept(*split_digests(record["tensors"])))
+        if found != expected:
+            raise IntegrityError("this checkpoint is not the ledger's", where=place, expected=expected, found=found)
+
+
+def _first_weights(run: RunDirectory) -> None:
+    line = finished_ledger(run)[0]
+    expected = weights_digest(initial_state(run.recipe.model).weights)
+    if line.checkpoint is not None and line.checkpoint.weights_digest != expected:
+        raise IntegrityError(
+            "step 0 is not the recipe's initialisation", where=run.path, expected=expected, found=line.checkpoint.weights_digest
+        )
+
+
+def _revisions(run: RunDirectory) -> None:
+    kept = {line.step: line.checkpoint.weights_digest for line in finished_ledger(run) if line.checkpoint is not None}
+    folder = run.stage("revisions")
+    for entry in read_revisions(folder)["revisions"]:
+        record = read_record(folder / entry["name"] / "revision.json", "revision", 1)
+        found = (record["name"], record["trained_digest"])
+        expected = (checkpoint_name(entry["step"]), kept.get(entry["step"]))
+        if found != expected:
+            raise IntegrityError(
+                "this revision is not its checkpoint's", where=folder / entry["name"], expected=expected, found=found
+            )

@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 import torch.distributed as dist
@@ -122,17 +123,11 @@ class Group:
 
     def spread(self, weights: Mapping[str, Tensor]) -> None:  # noqa: ARG002
         """Have each rank's own rows of the weights, changed in place, reach all ranks."""
-        spans = list(zip(self._layout.cuts, self._layout.cuts[1:], strict=False))
-        longest = max(stop - start for start, stop in spans)
-        start, stop = spans[self.rank]
-        sent = torch.zeros(longest, device=self._device)
-        sent[: stop - start] = self._flat[start:stop]
-        received = torch.empty(longest * self.world_size, device=self._device)
+        sizes = self._sizes()
+        own = self._flat[self._layout.cuts[self.rank] : self._layout.cuts[self.rank + 1]]
         with self._watch.explaining():
-            dist.all_gather(list(received.split(longest)), sent)
-        for rank, (start, stop) in enumerate(spans):
-            if rank != self.rank:
-                self._flat[start:stop] = received[rank * longest : rank * longest + stop - start]
+            # Each rank sends its stretch to all, and receives all stretches in place; gloo's all_gather takes twice as long.
+            dist.all_to_all_single(self._flat, own.repeat(self.world_size), sizes, [own.numel()] * self.world_size)
 
     def collect(self, state: TrainingState) -> TrainingState | None:
         """Return a copy of the whole state in the processor's memory, on rank 0; None on all others."""
@@ -170,7 +165,7 @@ class Group:
 
     def _scatter(self, tensors: list[Tensor], senders: dict[int, Place]) -> Iterator[tuple[Place, Tensor]]:
         """Exchange one node of each sender; yield its place and this rank's rows of it."""
-        sizes = [stop - start for start, stop in zip(self._layout.cuts, self._layout.cuts[1:], strict=False)]
+        sizes = self._sizes()
         own = sizes[self.rank]
         sent = torch.cat([tensor.reshape(-1) for tensor in tensors]) if tensors else self._flat.new_empty(0)
         received = self._flat.new_empty(own * len(senders))
@@ -179,13 +174,16 @@ class Group:
             dist.all_to_all_single(received, sent, into, sizes if tensors else [0] * self.world_size)
         yield from zip(senders.values(), received.split(own) if own else [received] * len(senders), strict=True)
 
+    def _sizes(self) -> list[int]:
+        return [stop - start for start, stop in pairwise(self._layout.cuts)]
+
     def _collect(self, own: Mapping[str, Tensor]) -> Tensor:
         mine = torch.cat([rows.reshape(-1) for rows in own.values()]) if own else self._flat.new_empty(0)
         if self.rank != 0:
             dist.send(mine, 0)
             return mine
         whole = torch.empty(self._layout.size)
-        for rank, (start, stop) in enumerate(zip(self._layout.cuts, self._layout.cuts[1:], strict=False)):
+        for rank, (start, stop) in enumerate(pairwise(self._layout.cuts)):
             theirs = mine if rank == 0 else mine.new_empty(stop - start)
             if rank:
                 dist.recv(theirs, rank)

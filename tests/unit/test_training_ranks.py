@@ -1,6 +1,7 @@
 """Any number of processes gives the same bits; who dies is named."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_making import StopAt, Stopped, outcome, resolve, state_digest, trained
+from training_making import StopAt, Stopped, outcome, prepare, resolve, state_digest, trained, write_recipe
 
+from treering.checkpoints.store import saved_steps
 from treering.config.run_directory import RunDirectory
 from treering.errors import EnvironmentMismatch
 from treering.provenance.environment import launched_as
@@ -50,14 +52,47 @@ def test_any_number_of_ranks_gives_the_bits_of_one(world_size: int, alone: list[
     assert [json.loads(line) for line in result.stdout.splitlines()] == alone
 
 
-def test_a_run_that_changes_its_number_of_ranks_has_the_bytes_of_one_that_does_not(
-    tiny_run: RunDirectory, tiny_trained: RunDirectory
-) -> None:
+# Every rank breaks off after the same update, as at a power cut.
+BREAK_OFF = """
+import sys
+from pathlib import Path
+from training_making import StopAt, Stopped
+from treering.config.run_directory import open_run
+from treering.training.group import open_ranks
+from treering.training.run import train
+
+run = open_run(Path(sys.argv[1]))
+with open_ranks(run.recipe) as ranks:
+    try:
+        train(run, StopAt(4), ranks)
+    except Stopped:
+        pass
+"""
+
+
+def test_a_run_of_1_then_4_then_2_ranks_has_the_bytes_of_one_that_did_not_change(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, training={"micro_batch_size": 1})
+    whole = prepare(recipe, tmp_path / "whole")
+    parts = RunDirectory(tmp_path / "parts" / "tiny", whole.recipe)
+    shutil.copytree(whole.path, parts.path)
+    train(whole)
     with pytest.raises(Stopped):
-        train(tiny_run, StopAt(3))
-    result = torchrun(3, "-m", "treering", "train", tiny_run.path)
+        train(parts, StopAt(3))
+    script = tmp_path / "break_off.py"
+    script.write_text(f"import sys\nsys.path.insert(0, {str(TESTS)!r})\n{BREAK_OFF}", encoding="utf-8")
+    broken = torchrun(4, script, parts.path)
+    assert broken.returncode == 0, broken.stderr
+    assert saved_steps(parts.stage("checkpoints")) == [0, 1, 2, 4, 6]
+    result = torchrun(2, "-m", "treering", "train", parts.path)
     assert result.returncode == 0, result.stderr
-    assert outcome(tiny_run) == outcome(tiny_trained)
+    assert outcome(parts) == outcome(whole)
+
+
+def test_more_ranks_than_micro_batches_are_refused(tiny_run: RunDirectory) -> None:
+    result = torchrun(3, "-m", "treering", "train", tiny_run.path)
+    assert result.returncode != 0
+    assert "at most 2 (global_batch_size 8 ÷ micro_batch_size 4)" in result.stderr
+    assert not tiny_run.stage("checkpoints").exists()
 
 
 def test_when_a_rank_dies_the_others_end_and_say_which() -> None:

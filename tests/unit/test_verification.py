@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from training_making import files, outcome
 
-from treering.checkpoints.state import TrainingState, tensor_digest
+from treering.checkpoints.state import TrainingState
 from treering.checkpoints.store import digest_tensors, load_checkpoint, save_checkpoint, split_digests
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
@@ -181,7 +181,6 @@ def test_the_command_ends_with_the_code_of_what_it_found(run: RunDirectory) -> N
     path = run.stage("checkpoints") / "step6" / "weights.safetensors"
     tensors = load_file(path)
     tensors["embed_out.weight"][0] += 1
-    assert tensor_digest(tensors["embed_out.weight"])
     save_file(tensors, path, metadata={"format": "pt"})
     broken = treering("verify", run.path, "--json")
     assert broken.returncode == 1, broken.stderr

@@ -30,12 +30,6 @@ class TrainingState:
         )
         return TrainingState(self.step, *moved)
 
-    def copy(self) -> "TrainingState":
-        """Return a copy in the processor's memory, which later updates leave as it is."""
-        groups = (self.weights, self.first_moments, self.second_moments)
-        copied = ({n: t.detach().to("cpu", copy=True) for n, t in group.items()} for group in groups)
-        return TrainingState(self.step, *copied)
-
 
 def named_tensors(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return a state's weights, and its moments under the names they are saved by."""

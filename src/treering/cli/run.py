@@ -40,6 +40,7 @@ def command(target: Target, runs: Runs = RUNS, as_json: Json = False) -> None:
     print_evaluation(record["evaluation"])
     say(f"\ncard     {record['card']}\nrelease  {record['release_digest']}")
     print_next(
+        command_text("verify", run.path, "--all"),
         command_text("install", run.path),
         command_text("batch", min(_SHOWN_BATCH, run.recipe.training.steps - 1), run.path),
         command_text("show", run.path / "recipe.yaml"),

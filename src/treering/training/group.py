@@ -130,12 +130,12 @@ class Group:
             dist.all_to_all_single(self._flat, own.repeat(self.world_size), sizes, [own.numel()] * self.world_size)
 
     def collect(self, state: TrainingState) -> TrainingState | None:
-        """Return a copy of the whole state in the processor's memory, on rank 0; None on all others."""
+        """Return the whole state in the processor's memory, on rank 0; None on all others."""
         with self._watch.explaining():
             groups = [self._collect(group) for group in (state.first_moments, state.second_moments)]
         if self.rank != 0:
             return None
-        weights = {name: weight.detach().to("cpu", copy=True) for name, weight in state.weights.items()}
+        weights = {name: weight.detach().cpu() for name, weight in state.weights.items()}
         return TrainingState(state.step, weights, *(self._layout.views(group) for group in groups))
 
     def any(self, flags: Sequence[bool]) -> list[bool]:

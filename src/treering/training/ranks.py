@@ -50,7 +50,7 @@ class Ranks(Protocol):
         ...
 
     def collect(self, state: TrainingState) -> TrainingState | None:
-        """Return a copy of the whole state in the processor's memory, on rank 0; None on all others."""
+        """Return the whole state in the processor's memory, on rank 0; None on all others. It holds until the next update."""
         ...
 
     def any(self, flags: Sequence[bool]) -> list[bool]:
@@ -91,8 +91,8 @@ class Alone:
         """Do nothing: they are here."""
 
     def collect(self, state: TrainingState) -> TrainingState | None:
-        """Return a copy of the state."""
-        return state.copy()
+        """Return the state."""
+        return state.to(torch.device("cpu"))
 
     def any(self, flags: Sequence[bool]) -> list[bool]:
         """Return the flags."""

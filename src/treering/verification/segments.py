@@ -15,8 +15,9 @@ from treering.errors import InputError
 from treering.order.stage import open_batches
 from treering.provenance.progress import SILENCE, Progress
 from treering.training.determinism import open_device, set_arithmetic
+from treering.training.environment import environment_differences
 from treering.training.ledger import Kept, LedgerLine
-from treering.training.run import environment_differences, finished_checkpoints, finished_ledger
+from treering.training.run import finished_checkpoints, finished_ledger
 from treering.training.steps import steps
 from treering.verification.verdicts import Check, Verdict
 

@@ -187,3 +187,10 @@ def test_the_command_ends_with_the_code_of_what_it_found(run: RunDirectory) -> N
     found = [check for check in json.loads(broken.stdout)["checks"] if check["verdict"] == "diverged"]
     assert "ManifestError" in canonical_json(found).decode()
     assert treering("verify", run.path, "--segment", "x").returncode == 2
+
+
+def test_a_segment_that_is_not_there_is_refused_before_anything_is_looked_at(run: RunDirectory) -> None:
+    result = treering("verify", run.path, "--segment", "3:6")
+    assert result.returncode == 2
+    assert "A one of 0, 1, 2, 4, 6, 12" in result.stderr
+    assert not (run.path / "verification").exists()

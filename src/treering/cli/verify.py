@@ -28,11 +28,13 @@ def command(
     from treering.cli.results import choose_run
     from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next, say
     from treering.verification.files import check_files
-    from treering.verification.segments import all_segments, verify_segment
+    from treering.verification.segments import all_segments, refuse_absent, verify_segment
     from treering.verification.verdicts import Verdict, write_checks
 
     run, progress = choose_run(target, runs), TerminalProgress()
     wanted = [_segment(text) for text in segment or []]
+    for part in wanted:
+        refuse_absent(run, part)  # before anything long begins
     records = [write_checks(run, "files", check_files(run, progress))]
     for part in [*wanted, *(all_segments(run) if every else [])]:
         check = verify_segment(run, part, progress)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from treering.checkpoints.schedule import planned_steps
 from treering.checkpoints.state import TrainingState, named_tensors
 from treering.checkpoints.store import digest_tensors, load_checkpoint, split_digests
 from treering.config.digests import run_digest
@@ -38,6 +39,23 @@ def all_segments(run: RunDirectory) -> list[Segment]:
     return [Segment(start, stop) for start, stop in pairwise(finished_checkpoints(run))]
 
 
+def refuse_absent(run: RunDirectory, segment: Segment) -> None:
+    """Do nothing where a segment lies in a run's recipe and begins at a planned checkpoint; no file is looked at.
+
+    Raises:
+        InputError: When it does not.
+    """
+    last = run.recipe.training.steps
+    kept = planned_steps(run.recipe.checkpoints, last)
+    if segment.start not in kept or not segment.start < segment.stop <= last:
+        raise InputError(
+            "this segment cannot be re-run",
+            where=run.path,
+            expected=f"A:B with A one of {', '.join(map(str, kept))} and A < B ≤ {last}",
+            found=segment,
+        )
+
+
 def verify_segment(run: RunDirectory, segment: Segment, progress: Progress = SILENCE) -> Check:
     """Train a segment again from its first checkpoint, and return whether ledger and checkpoints came out equal.
 
@@ -49,14 +67,7 @@ def verify_segment(run: RunDirectory, segment: Segment, progress: Progress = SIL
         IntegrityError: When what the segment begins with is not what its digests say.
         EnvironmentMismatch: When this machine lacks the recipe's device.
     """
-    kept = list(finished_checkpoints(run))
-    if segment.start not in kept or not segment.start < segment.stop <= run.recipe.training.steps:
-        raise InputError(
-            "this segment cannot be re-run",
-            where=run.path,
-            expected=f"A:B with A one of {', '.join(map(str, kept))} and A < B ≤ {run.recipe.training.steps}",
-            found=segment,
-        )
+    refuse_absent(run, segment)
     differing = environment_differences(run)
     found = next(_differences(run, segment, progress), None)
     if found is None:

@@ -1,6 +1,7 @@
 """`treering verify`: whether a run is what it says, and whether its training gives the same bytes again."""
 
-from typing import TYPE_CHECKING, Annotated
+import secrets
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from treering.verification.segments import Segment
 
 NAME = "verify"
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def command(
@@ -18,6 +20,9 @@ def command(
         list[str] | None, typer.Option("--segment", help="Re-run updates A:B from checkpoint A; may be given several times.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Re-run every segment from one checkpoint to the next.")] = False,
+    sample: Annotated[int, typer.Option(metavar="K", min=0, help="Re-run K of them, picked by the seed.")] = 0,
+    seed: Annotated[int | None, typer.Option(metavar="S", min=0, help="Pick by this seed instead of a new one.")] = None,
+    budget: Annotated[str | None, typer.Option(metavar="TIME", help="Re-run what fits into this time, such as 10m.")] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -26,31 +31,44 @@ def command(
     Exit code 0: all that was looked at is as published; 1: something is not; 3: a segment could not be judged here.
     """
     from treering.cli.results import choose_run
-    from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next, say
-    from treering.verification.files import check_files
-    from treering.verification.segments import all_segments, refuse_absent, verify_segment
-    from treering.verification.verdicts import Verdict, write_checks
+    from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next
+    from treering.verification.release import verify
+    from treering.verification.sampling import Wanted
 
-    run, progress = choose_run(target, runs), TerminalProgress()
-    wanted = [_segment(text) for text in segment or []]
-    for part in wanted:
-        refuse_absent(run, part)  # before anything long begins
-    records = [write_checks(run, "files", check_files(run, progress))]
-    for part in [*wanted, *(all_segments(run) if every else [])]:
-        check = verify_segment(run, part, progress)
-        records.append(write_checks(run, f"segment-{part.start}-{part.stop}", [check], start=part.start, stop=part.stop))
-    checks = [check for record in records for check in record["checks"]]
+    drawn = secrets.randbits(32) if seed is None else seed
+    seconds = None if budget is None else _duration(budget)
+    wanted = Wanted(tuple(map(_segment, segment or [])), every, sample, drawn, seconds)
+    run = choose_run(target, runs)
+    record = verify(run, wanted, TerminalProgress())
     if as_json:
-        print_json({"checks": checks})
+        print_json(record)
     else:
-        for check in checks:
-            say(f"{check['verdict']:<10} {check['name']}" + (f"\n           {check['found']}" if check["found"] else ""))
-        if len(records) == 1:
+        _print(record)
+        if not record["segments"]:
             print_next(command_text("verify", run.path, "--all"))
-    if any(check["verdict"] == Verdict.DIVERGED for check in checks):
-        raise typer.Exit(1)
-    if any(check["verdict"] == Verdict.NOT_RUN for record in records[1:] for check in record["checks"]):
-        raise typer.Exit(3)
+    if code := _exit_code(record):
+        raise typer.Exit(code)
+
+
+def _print(record: dict[str, Any]) -> None:
+    from treering.cli.terminal import say
+
+    for check in [*record["files"], *record["segments"]]:
+        say(f"{check['verdict']:<10} {check['name']}" + (f"\n           {check['found']}" if check["found"] else ""))
+    if record["seed"] is not None:
+        say(f"picked by --seed {record['seed']}")
+    if passed := record["passed_over"]:
+        say(f"{len(passed)} segments passed over, for which the time was too short: {' '.join(passed)}")
+
+
+def _exit_code(record: dict[str, Any]) -> int:
+    from treering.verification.verdicts import Verdict
+
+    verdicts = [check["verdict"] for check in [*record["files"], *record["segments"]]]
+    if Verdict.DIVERGED in verdicts:
+        return 1
+    judged = [check["verdict"] != Verdict.NOT_RUN for check in record["segments"]]
+    return 0 if all(judged) and (judged or not record["passed_over"]) else 3
 
 
 def _segment(text: str) -> "Segment":
@@ -61,3 +79,13 @@ def _segment(text: str) -> "Segment":
     if not (colon and start.isdigit() and stop.isdigit()):
         raise InputError("this is no segment", expected="A:B, two steps, such as 64:128", found=text)
     return Segment(int(start), int(stop))
+
+
+def _duration(text: str) -> float:
+    """Return the seconds in a duration such as `90s`, `10m`, `1.5h` or `2d`."""
+    from treering.errors import InputError
+
+    number, unit = text[:-1], text[-1:]
+    if unit not in _SECONDS or not number.replace(".", "", 1).isdecimal():
+        raise InputError("this is no length of time", expected="a number and s, m, h or d, such as 10m", found=text)
+    return float(number) * _SECONDS[unit]

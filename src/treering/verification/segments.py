@@ -1,7 +1,7 @@
 """Re-running a stretch of training from what was published, and comparing it bit by bit."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import Any
 
@@ -12,15 +12,19 @@ from treering.checkpoints.state import TrainingState, named_tensors
 from treering.checkpoints.store import digest_tensors, load_checkpoint, split_digests
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
+from treering.config.schema import Recipe
 from treering.errors import InputError
 from treering.order.stage import open_batches
-from treering.provenance.progress import SILENCE, Progress
+from treering.provenance.progress import SILENCE, Progress, Task
 from treering.training.determinism import open_device, set_arithmetic
 from treering.training.environment import environment_differences
 from treering.training.ledger import Kept, LedgerLine
 from treering.training.run import finished_checkpoints, finished_ledger
 from treering.training.steps import steps
+from treering.verification.acceptance import Outcome, judge, neighbour, other_arithmetic
 from treering.verification.verdicts import Check, Verdict
+
+_SEVERITY = [Verdict.REPRODUCED, Verdict.CONSISTENT, Verdict.NOT_RUN, Verdict.DIVERGED]
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,11 @@ class Segment:
 
     def __str__(self) -> str:
         return f"{self.start}:{self.stop}"
+
+    @property
+    def name(self) -> str:
+        """What its check is called."""
+        return f"segment {self}"
 
 
 def all_segments(run: RunDirectory) -> list[Segment]:
@@ -60,7 +69,7 @@ def verify_segment(run: RunDirectory, segment: Segment, progress: Progress = SIL
     """Train a segment again from its first checkpoint, and return whether ledger and checkpoints came out equal.
 
     The first difference is named: the update and its number, or the tensor, its first index and both values. Where this is
-    another machine or software than the recorded one and the bits differ, that decides nothing, and the verdict is `not run`.
+    another machine or software than the recorded one, different bits decide nothing, and `verification.acceptance` judges.
 
     Raises:
         InputError: When the segment is not in the run, or does not begin at a checkpoint.
@@ -71,10 +80,41 @@ def verify_segment(run: RunDirectory, segment: Segment, progress: Progress = SIL
     differing = environment_differences(run)
     found = next(_differences(run, segment, progress), None)
     if found is None:
-        return Check(f"segment {segment}", Verdict.REPRODUCED)
-    if differing:
-        return Check(f"segment {segment}", Verdict.NOT_RUN, f"{found}; but here (recorded ≠ here) {'; '.join(differing)}")
-    return Check(f"segment {segment}", Verdict.DIVERGED, found)
+        return Check(segment.name, Verdict.REPRODUCED)
+    if not differing:
+        return Check(segment.name, Verdict.DIVERGED, found)
+    judged = _judge(run, segment, progress)
+    return replace(judged, found=f"{judged.found}; here (recorded ≠ here) {'; '.join(differing)}")
+
+
+def _judge(run: RunDirectory, segment: Segment, progress: Progress) -> Check:
+    """Judge a segment on other hardware, from each of its checkpoints to the next: the shorter, the less noise."""
+    kept = planned_steps(run.recipe.checkpoints, run.recipe.training.steps)
+    inside = [step for step in kept if segment.start <= step <= segment.stop]
+    if inside[-1] != segment.stop:
+        found = f"the bits differ, and step{segment.stop} was not kept, so there are no weights to judge by"
+        return Check(segment.name, Verdict.NOT_RUN, found)
+    checks = (_judge_stretch(run, Segment(*pair), segment.name, progress) for pair in pairwise(inside))
+    return max(checks, key=lambda check: _SEVERITY.index(check.verdict))
+
+
+def _judge_stretch(run: RunDirectory, stretch: Segment, name: str, progress: Progress) -> Check:
+    folder, digest = run.stage("checkpoints"), run_digest(run.recipe)
+    start = load_checkpoint(folder, stretch.start, digest)
+    reports = [line.report for line in finished_ledger(run)[stretch.start + 1 : stretch.stop + 1] if line.report is not None]
+    with progress.task(f"judging {stretch}", 2 * (stretch.stop - stretch.start), "steps") as task:
+        elsewhere = _outcome(run, other_arithmetic(run.recipe), neighbour(start), stretch, task)
+        here = _outcome(run, run.recipe, load_checkpoint(folder, stretch.start, digest), stretch, task)
+    return judge(name, start, Outcome(reports, load_checkpoint(folder, stretch.stop, digest)), here, elsewhere)
+
+
+def _outcome(run: RunDirectory, recipe: Recipe, state: TrainingState, stretch: Segment, task: Task) -> Outcome:
+    set_arithmetic(recipe.training.threads)
+    state, reports = state.to(open_device(recipe.training)), []
+    for report in islice(steps(state, open_batches(run), recipe), stretch.stop - stretch.start):
+        reports.append(report)
+        task.advance()
+    return Outcome(reports, state)
 
 
 def _differences(run: RunDirectory, segment: Segment, progress: Progress) -> Iterator[str]:
@@ -83,7 +123,7 @@ def _differences(run: RunDirectory, segment: Segment, progress: Progress) -> Ite
     saved = load_checkpoint(run.stage("checkpoints"), segment.start, run_digest(run.recipe))
     state = saved.to(open_device(run.recipe.training))
     updates = segment.stop - segment.start
-    with progress.task(f"segment {segment}", updates, "steps") as task:
+    with progress.task(segment.name, updates, "steps") as task:
         for report in islice(steps(state, open_batches(run), run.recipe), updates):
             line = lines[report.step]
             yield from _differences_of_numbers(vars(line.report), vars(report))

@@ -14,6 +14,7 @@ class Verdict(StrEnum):
     """How a check ended."""
 
     REPRODUCED = "reproduced"
+    CONSISTENT = "consistent"
     DIVERGED = "diverged"
     NOT_RUN = "not run"
 

@@ -1,0 +1,50 @@
+"""All that is looked at when a run is verified, and the records of it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from treering.config.run_directory import RunDirectory
+from treering.provenance.progress import SILENCE, Progress
+from treering.verification.files import check_files
+from treering.verification.sampling import Wanted, within_budget
+from treering.verification.segments import Segment, verify_segment
+from treering.verification.verdicts import Check, write_checks
+
+
+def verify(run: RunDirectory, wanted: Wanted, progress: Progress = SILENCE) -> dict[str, Any]:
+    """Check a run's files and re-run what is wanted of its training; return all checks, each also in a record of its own.
+
+    Returns:
+        `files` and `segments`, lists of checks; `seed`, None where it picked nothing; `passed_over`, the segments for which the
+        time was too short.
+
+    Raises:
+        InputError: When a segment is not in the run, or the run has not been trained.
+        IntegrityError: When what a segment begins with is not what its digests say.
+        EnvironmentMismatch: When this machine lacks the recipe's device.
+        StorageError: When a record cannot be written.
+    """
+    wanted.refuse_absent(run)  # before anything long begins
+    files = write_checks(run, "files", check_files(run, progress))["checks"]
+    chosen = wanted.choose(run)
+    done = list(_rerun(run, wanted, chosen, progress))
+    names = {check.name for check in done}
+    return {
+        "files": files,
+        "segments": [asdict(check) for check in done],
+        "seed": wanted.seed if wanted.picks else None,
+        "passed_over": [str(segment) for segment in chosen if segment.name not in names],
+    }
+
+
+def _rerun(run: RunDirectory, wanted: Wanted, chosen: list[Segment], progress: Progress) -> Iterator[Check]:
+    def rerun(segment: Segment) -> Check:
+        check = verify_segment(run, segment, progress)
+        write_checks(run, f"segment-{segment.start}-{segment.stop}", [check], start=segment.start, stop=segment.stop)
+        return check
+
+    if wanted.budget_seconds is None:
+        yield from map(rerun, chosen)
+    else:
+        yield from within_budget(wanted.budget_seconds, chosen, run.recipe, rerun)

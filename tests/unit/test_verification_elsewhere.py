@@ -1,5 +1,6 @@
 """On other hardware honest runs are accepted and counterfeits are not."""
 
+import math
 import os
 import subprocess
 import sys
@@ -198,6 +199,15 @@ def test_where_the_noise_could_hide_one_per_cent_nothing_is_judged(published: Ru
     assert check.verdict == Verdict.NOT_RUN
     assert "too large to judge by" in str(check.found)
     assert LARGEST_NOISE < 0.01
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_number_that_is_none_diverges(published: RunDirectory, number: float) -> None:
+    start, here = state_of(published, 16), trained(published, published.recipe, open_batches(published))
+    state = trained(published, published.recipe, open_batches(published)).state
+    assert judge("a segment", start, Outcome(here.reports, state), here, here).verdict == Verdict.CONSISTENT
+    state.first_moments["embed_out.weight"][5, 5] = number
+    assert judge("a segment", start, Outcome(here.reports, state), here, here).verdict == Verdict.DIVERGED
 
 
 def test_the_other_arithmetic_is_the_same_mathematics(published: RunDirectory) -> None:

@@ -6,7 +6,7 @@ noise, and what another machine published may be a few times as far from here, n
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -42,9 +42,9 @@ class Distance:
     @property
     def ratio(self) -> float:
         """The one in units of the other."""
-        if self.noise:
-            return self.apart / self.noise
-        return math.inf if self.apart else 0.0
+        if self.apart == 0:
+            return 0.0
+        return self.apart / self.noise if self.noise and math.isfinite(self.apart) else math.inf
 
     def __str__(self) -> str:
         return f"{self.what} {self.ratio:.2g} × this machine's own noise, which is {self.noise:.1e}"
@@ -54,7 +54,7 @@ class Distance:
 class Outcome:
     """What a stretch of updates came to: a report for each, and the state after the last."""
 
-    reports: Sequence[StepReport]
+    reports: list[StepReport]
     state: TrainingState
 
 
@@ -126,8 +126,9 @@ Group = Mapping[str, Tensor]
 
 
 def _distances_of_group(name: str, start: Group, published: Group, here: Group, elsewhere: Group) -> Iterator[Distance]:
-    squares = {key: _squares(start[key], published[key], here[key], elsewhere[key]) for key in start}
-    yield _distance(name, torch.stack(list(squares.values())).sum(0))
+    squares = {key: _squares(start[key], published[key], here[key], elsewhere[key]) for key in published}
+    if squares:  # moments are not kept with every checkpoint
+        yield _distance(name, torch.stack(list(squares.values())).sum(0))
     for key, of_tensor in squares.items():
         yield _distance(f"{name} of {key}", of_tensor)
 

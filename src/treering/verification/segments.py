@@ -15,7 +15,7 @@ from treering.config.run_directory import RunDirectory
 from treering.config.schema import Recipe
 from treering.errors import InputError
 from treering.order.stage import open_batches
-from treering.provenance.progress import SILENCE, Progress, Task
+from treering.provenance.progress import SILENCE, Progress
 from treering.training.determinism import open_device, set_arithmetic
 from treering.training.environment import environment_differences
 from treering.training.ledger import Kept, LedgerLine
@@ -94,34 +94,49 @@ def _judge(run: RunDirectory, segment: Segment, progress: Progress) -> Check:
     if inside[-1] != segment.stop:
         found = f"the bits differ, and step{segment.stop} was not kept, so there are no weights to judge by"
         return Check(segment.name, Verdict.NOT_RUN, found)
-    checks = (_judge_stretch(run, Segment(*pair), segment.name, progress) for pair in pairwise(inside))
+    checks = []
+    for pair in pairwise(inside):
+        checks.extend(_judge_stretch(run, Segment(*pair), segment.name, progress))
     return max(checks, key=lambda check: _SEVERITY.index(check.verdict))
 
 
-def _judge_stretch(run: RunDirectory, stretch: Segment, name: str, progress: Progress) -> Check:
-    folder, digest = run.stage("checkpoints"), run_digest(run.recipe)
-    start = load_checkpoint(folder, stretch.start, digest)
-    reports = [line.report for line in finished_ledger(run)[stretch.start + 1 : stretch.stop + 1] if line.report is not None]
-    with progress.task(f"judging {stretch}", 2 * (stretch.stop - stretch.start), "steps") as task:
-        elsewhere = _outcome(run, other_arithmetic(run.recipe), neighbour(start), stretch, task)
-        here = _outcome(run, run.recipe, load_checkpoint(folder, stretch.start, digest), stretch, task)
-    return judge(name, start, Outcome(reports, load_checkpoint(folder, stretch.stop, digest)), here, elsewhere)
+def _judge_stretch(run: RunDirectory, stretch: Segment, name: str, progress: Progress) -> Iterator[Check]:
+    """Yield a check for each checkpoint after the first, two re-runs going side by side."""
+    start = _published(run, stretch.start)
+    here = _Rerun(run, run.recipe, _published(run, stretch.start))
+    elsewhere = _Rerun(run, other_arithmetic(run.recipe), neighbour(start))
+    lines = finished_ledger(run)[stretch.start + 1 : stretch.stop + 1]
+    with progress.task(f"judging {stretch}", len(lines), "steps") as task:
+        for line in lines:
+            here.advance()
+            elsewhere.advance()
+            if line.checkpoint is not None:
+                reports = [before.report for before in lines[: len(here.outcome.reports)] if before.report is not None]
+                yield judge(name, start, Outcome(reports, _published(run, line.step)), here.outcome, elsewhere.outcome)
+            task.advance()
 
 
-def _outcome(run: RunDirectory, recipe: Recipe, state: TrainingState, stretch: Segment, task: Task) -> Outcome:
-    set_arithmetic(recipe.training.threads)
-    state, reports = state.to(open_device(recipe.training)), []
-    for report in islice(steps(state, open_batches(run), recipe), stretch.stop - stretch.start):
-        reports.append(report)
-        task.advance()
-    return Outcome(reports, state)
+class _Rerun:
+    """A loop that goes on where it was left, in its recipe's arithmetic."""
+
+    def __init__(self, run: RunDirectory, recipe: Recipe, state: TrainingState) -> None:
+        self._threads = recipe.training.threads
+        self.outcome = Outcome([], state.to(open_device(recipe.training)))
+        self._loop = steps(self.outcome.state, open_batches(run), recipe)
+
+    def advance(self) -> None:
+        set_arithmetic(self._threads)
+        self.outcome.reports.append(next(self._loop))
+
+
+def _published(run: RunDirectory, step: int) -> TrainingState:
+    return load_checkpoint(run.stage("checkpoints"), step, run_digest(run.recipe))
 
 
 def _differences(run: RunDirectory, segment: Segment, progress: Progress) -> Iterator[str]:
     lines = finished_ledger(run)
     set_arithmetic(run.recipe.training.threads)
-    saved = load_checkpoint(run.stage("checkpoints"), segment.start, run_digest(run.recipe))
-    state = saved.to(open_device(run.recipe.training))
+    state = _published(run, segment.start).to(open_device(run.recipe.training))
     updates = segment.stop - segment.start
     with progress.task(segment.name, updates, "steps") as task:
         for report in islice(steps(state, open_batches(run), run.recipe), updates):
@@ -141,7 +156,7 @@ def _differences_of_numbers(published: dict[str, Any], again: dict[str, Any]) ->
 def _differences_of_state(run: RunDirectory, line: LedgerLine, state: TrainingState) -> Iterator[str]:
     if line.checkpoint is None or Kept(*split_digests(digest_tensors(state))) == line.checkpoint:
         return
-    published = load_checkpoint(run.stage("checkpoints"), line.step, run_digest(run.recipe))
+    published = _published(run, line.step)
     for theirs, ours in zip(named_tensors(published), named_tensors(state), strict=True):
         for name, tensor in theirs.items():
             here = ours[name].detach().cpu()

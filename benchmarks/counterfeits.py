@@ -43,6 +43,7 @@ MACHINES = {
     "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     "SSE": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
 }
+SMALL = "\n  ".join(("hidden_size: 64", "num_hidden_layers: 2", "num_attention_heads: 2"))
 
 
 @dataclass(frozen=True)
@@ -247,11 +248,18 @@ def judge(run: RunDirectory, folder: Path, starts: list[int], updates: int) -> I
             yield kind, list(distances(state, read(folder / f"{start}-{number}"), here, elsewhere))
 
 
+def recipe_text(precision: str, small: bool) -> str:
+    """Return the quickstart on one thread, in a precision."""
+    text = QUICKSTART.read_text(encoding="utf-8").replace("threads: 2", f"threads: 1\n  precision: {precision}")
+    return text.replace("preset: sapling", f"preset: sapling\n  {SMALL}") if small else text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--updates", type=int, default=8, help="updates in a segment")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--small", action="store_true", help="two layers of 64 instead of the quickstart's network")
     parser.add_argument("--machines", nargs="+", default=list(MACHINES))
     parser.add_argument("--raw", type=Path, help="a file for every distance")
     parser.add_argument("--publish", type=Path, help=argparse.SUPPRESS)
@@ -260,9 +268,7 @@ def main() -> None:
         folder = given.publish.parent if given.publish else Path(scratch)
         path = folder / "recipe.yaml"
         if not given.publish:
-            path.write_text(
-                QUICKSTART.read_text("utf-8").replace("threads: 2", f"threads: 1\n  precision: {given.precision}"), "utf-8"
-            )
+            path.write_text(recipe_text(given.precision, given.small), encoding="utf-8")
         run = open_run(path, folder)
         last = run.recipe.training.steps - 2 * given.updates
         starts = [last * (number + 1) // given.trials for number in range(given.trials)]

@@ -19,7 +19,8 @@ from treering.errors import InputError
 from treering.provenance.canonical import canonical_json
 from treering.training.ledger import Kept, Ledger, Opening, read_ledger
 from treering.verification.files import check_files
-from treering.verification.segments import Segment, all_segments, verify_segment
+from treering.verification.rerun import verify_segment
+from treering.verification.segments import Segment, all_segments
 from treering.verification.verdicts import Verdict
 
 LEDGER_CHECK = "ledger: every line bound to the one before, every checkpoint to its line"

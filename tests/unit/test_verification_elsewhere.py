@@ -25,7 +25,8 @@ from treering.order.stage import open_batches
 from treering.training.run import finished_ledger, train
 from treering.training.steps import StepReport, steps
 from treering.verification.acceptance import LARGEST_NOISE, Outcome, judge, neighbour, other_arithmetic
-from treering.verification.segments import Segment, all_segments, verify_segment
+from treering.verification.rerun import verify_segment
+from treering.verification.segments import Segment, all_segments
 from treering.verification.verdicts import Verdict
 
 OLDER = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}

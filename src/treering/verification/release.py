@@ -7,8 +7,9 @@ from typing import Any
 from treering.config.run_directory import RunDirectory
 from treering.provenance.progress import SILENCE, Progress
 from treering.verification.files import check_files
+from treering.verification.rerun import verify_segment
 from treering.verification.sampling import Wanted, within_budget
-from treering.verification.segments import Segment, verify_segment
+from treering.verification.segments import Segment
 from treering.verification.verdicts import Check, write_checks
 
 

@@ -1,30 +1,12 @@
-"""Re-running a stretch of training from what was published, and comparing it bit by bit."""
+"""The segments of a run: which there are, and which can be re-run."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import islice, pairwise
-from typing import Any
-
-import torch
+from dataclasses import dataclass
+from itertools import pairwise
 
 from treering.checkpoints.schedule import planned_steps
-from treering.checkpoints.state import TrainingState, named_tensors
-from treering.checkpoints.store import digest_tensors, load_checkpoint, split_digests
-from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
-from treering.config.schema import Recipe
 from treering.errors import InputError
-from treering.order.stage import open_batches
-from treering.provenance.progress import SILENCE, Progress
-from treering.training.determinism import open_device, set_arithmetic
-from treering.training.environment import environment_differences
-from treering.training.ledger import Kept, LedgerLine
-from treering.training.run import finished_checkpoints, finished_ledger
-from treering.training.steps import steps
-from treering.verification.acceptance import Outcome, judge, neighbour, other_arithmetic
-from treering.verification.verdicts import Check, Verdict
-
-_SEVERITY = [Verdict.REPRODUCED, Verdict.CONSISTENT, Verdict.NOT_RUN, Verdict.DIVERGED]
+from treering.training.run import finished_checkpoints
 
 
 @dataclass(frozen=True)
@@ -63,106 +45,3 @@ def refuse_absent(run: RunDirectory, segment: Segment) -> None:
             expected=f"A:B with A one of {', '.join(map(str, kept))} and A < B ≤ {last}",
             found=segment,
         )
-
-
-def verify_segment(run: RunDirectory, segment: Segment, progress: Progress = SILENCE) -> Check:
-    """Train a segment again from its first checkpoint, and return whether ledger and checkpoints came out equal.
-
-    The first difference is named: the update and its number, or the tensor, its first index and both values. Where this is
-    another machine or software than the recorded one, different bits decide nothing, and `verification.acceptance` judges.
-
-    Raises:
-        InputError: When the segment is not in the run, or does not begin at a checkpoint.
-        IntegrityError: When what the segment begins with is not what its digests say.
-        EnvironmentMismatch: When this machine lacks the recipe's device.
-    """
-    refuse_absent(run, segment)
-    differing = environment_differences(run)
-    found = next(_differences(run, segment, progress), None)
-    if found is None:
-        return Check(segment.name, Verdict.REPRODUCED)
-    if not differing:
-        return Check(segment.name, Verdict.DIVERGED, found)
-    judged = _judge(run, segment, progress)
-    return replace(judged, found=f"{judged.found}; here (recorded ≠ here) {'; '.join(differing)}")
-
-
-def _judge(run: RunDirectory, segment: Segment, progress: Progress) -> Check:
-    """Judge a segment on other hardware, from each of its checkpoints to the next: the shorter, the less noise."""
-    kept = planned_steps(run.recipe.checkpoints, run.recipe.training.steps)
-    inside = [step for step in kept if segment.start <= step <= segment.stop]
-    if inside[-1] != segment.stop:
-        found = f"the bits differ, and step{segment.stop} was not kept, so there are no weights to judge by"
-        return Check(segment.name, Verdict.NOT_RUN, found)
-    checks = []
-    for pair in pairwise(inside):
-        checks.extend(_judge_stretch(run, Segment(*pair), segment.name, progress))
-    return max(checks, key=lambda check: _SEVERITY.index(check.verdict))
-
-
-def _judge_stretch(run: RunDirectory, stretch: Segment, name: str, progress: Progress) -> Iterator[Check]:
-    """Yield a check for each checkpoint after the first, two re-runs going side by side."""
-    start = _published(run, stretch.start)
-    here = _Rerun(run, run.recipe, _published(run, stretch.start))
-    elsewhere = _Rerun(run, other_arithmetic(run.recipe), neighbour(start))
-    lines = finished_ledger(run)[stretch.start + 1 : stretch.stop + 1]
-    with progress.task(f"judging {stretch}", len(lines), "steps") as task:
-        for line in lines:
-            here.advance()
-            elsewhere.advance()
-            if line.checkpoint is not None:
-                reports = [before.report for before in lines[: len(here.outcome.reports)] if before.report is not None]
-                yield judge(name, start, Outcome(reports, _published(run, line.step)), here.outcome, elsewhere.outcome)
-            task.advance()
-
-
-class _Rerun:
-    """A loop that goes on where it was left, in its recipe's arithmetic."""
-
-    def __init__(self, run: RunDirectory, recipe: Recipe, state: TrainingState) -> None:
-        self._threads = recipe.training.threads
-        self.outcome = Outcome([], state.to(open_device(recipe.training)))
-        self._loop = steps(self.outcome.state, open_batches(run), recipe)
-
-    def advance(self) -> None:
-        set_arithmetic(self._threads)
-        self.outcome.reports.append(next(self._loop))
-
-
-def _published(run: RunDirectory, step: int) -> TrainingState:
-    return load_checkpoint(run.stage("checkpoints"), step, run_digest(run.recipe))
-
-
-def _differences(run: RunDirectory, segment: Segment, progress: Progress) -> Iterator[str]:
-    lines = finished_ledger(run)
-    set_arithmetic(run.recipe.training.threads)
-    state = _published(run, segment.start).to(open_device(run.recipe.training))
-    updates = segment.stop - segment.start
-    with progress.task(segment.name, updates, "steps") as task:
-        for report in islice(steps(state, open_batches(run), run.recipe), updates):
-            line = lines[report.step]
-            yield from _differences_of_numbers(vars(line.report), vars(report))
-            yield from _differences_of_state(run, line, state)
-            task.advance()
-
-
-def _differences_of_numbers(published: dict[str, Any], again: dict[str, Any]) -> Iterator[str]:
-    for name, value in published.items():
-        if again[name] != value:
-            step = published["step"]
-            yield f"update {step - 1}, to step{step}: {name} {value!r} published, {again[name]!r} here"
-
-
-def _differences_of_state(run: RunDirectory, line: LedgerLine, state: TrainingState) -> Iterator[str]:
-    if line.checkpoint is None or Kept(*split_digests(digest_tensors(state))) == line.checkpoint:
-        return
-    published = _published(run, line.step)
-    for theirs, ours in zip(named_tensors(published), named_tensors(state), strict=True):
-        for name, tensor in theirs.items():
-            here = ours[name].detach().cpu()
-            unequal = (tensor.view(torch.int32) != here.view(torch.int32)).reshape(-1).nonzero()
-            if unequal.numel():
-                index = int(unequal[0])
-                values = f"{float(tensor.reshape(-1)[index])!r} published, {float(here.reshape(-1)[index])!r} here"
-                yield f"step{line.step}: {name}, number {index} of {tensor.numel()}: {values}; {unequal.numel()} differ"
-    yield f"step{line.step}: the ledger's digests are not those of the state"

@@ -104,6 +104,22 @@ def read_ledger(path: Path, opening: Opening) -> Iterator[LedgerLine]:
         raise FormatError("there is no ledger", where=path) from error
 
 
+def read_opening(path: Path) -> Opening:
+    """Return what line 0 of a ledger says of itself, whatever run it is of.
+
+    Raises:
+        FormatError: When there is no ledger, or its first line is none.
+    """
+    try:
+        with path.open("rb") as file:
+            body = json.loads(file.readline())
+        return Opening(str(body["run_digest"]), dict(body["reads"]))
+    except FileNotFoundError as error:
+        raise FormatError("there is no ledger", where=path) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FormatError("this is no first line of a ledger", where=path, found=repr(error)) from error
+
+
 def _read_line(path: Path, number: int, line: bytes, opening: Opening, previous: str) -> LedgerLine:
     where = f"{path}, line {number + 1}"
     try:

@@ -5,8 +5,6 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
-import torch
-
 from treering.checkpoints.schedule import planned_steps
 from treering.checkpoints.state import TrainingState, named_tensors
 from treering.checkpoints.store import digest_tensors, load_checkpoint, split_digests
@@ -21,6 +19,7 @@ from treering.training.ledger import Kept, LedgerLine
 from treering.training.run import finished_ledger
 from treering.training.steps import steps
 from treering.verification.acceptance import Outcome, judge, neighbour, other_arithmetic
+from treering.verification.parting import first_difference
 from treering.verification.segments import Segment, refuse_absent
 from treering.verification.verdicts import Check, Verdict
 
@@ -121,10 +120,7 @@ def _differences_of_state(run: RunDirectory, line: LedgerLine, state: TrainingSt
     published = _published(run, line.step)
     for theirs, ours in zip(named_tensors(published), named_tensors(state), strict=True):
         for name, tensor in theirs.items():
-            here = ours[name].detach().cpu()
-            unequal = (tensor.view(torch.int32) != here.view(torch.int32)).reshape(-1).nonzero()
-            if unequal.numel():
-                index = int(unequal[0])
-                values = f"{float(tensor.reshape(-1)[index])!r} published, {float(here.reshape(-1)[index])!r} here"
-                yield f"step{line.step}: {name}, number {index} of {tensor.numel()}: {values}; {unequal.numel()} differ"
+            if (apart := first_difference(tensor, ours[name])) is not None:
+                where = f"step{line.step}: {name}, number {apart['index']} of {apart['numbers']}"
+                yield "{}: {!r} published, {!r} here; {} differ".format(where, *apart["values"], apart["differing"])
     yield f"step{line.step}: the ledger's digests are not those of the state"

@@ -13,6 +13,7 @@ from treering.config.schema import ModelSection, Recipe, TrainingSection
 from treering.errors import NonFiniteError
 from treering.model.network import GPTNeoX, empty_network
 from treering.order.batches import Batches
+from treering.training.memory import keep_memory
 from treering.training.optimizer import AdamW, Rows, clipping_scale, row_squares
 from treering.training.ranks import ALONE, Ranks
 from treering.training.schedule import learning_rate
@@ -59,6 +60,7 @@ def steps(state: TrainingState, batches: Batches, recipe: Recipe, ranks: Ranks =
     Exact:
         Bitwise equal for any number of ranks: an update's gradient is the sum of its micro-batches' along one binary tree.
     """
+    keep_memory()
     loop = _Loop(attach_network(recipe.model, state), state, batches, recipe.training, ranks)
     while state.step < recipe.training.steps:
         yield loop.advance()

@@ -166,18 +166,25 @@ def measure(size: str, segments: int) -> None:
             "FSDP2, tree": Sharded(recipe, batches, tree=True).advance,
         }
         seconds: dict[str, list[float]] = {name: [] for name in engines}
+        processor: dict[str, list[float]] = {name: [] for name in engines}
         for segment in range(segments + 1):
             for name, advance in engines.items():
                 dist.barrier()
-                start = time.perf_counter()
+                start, worked = time.perf_counter(), time.process_time()
                 advance()
                 dist.barrier()
                 if segment:  # the first does not count
                     seconds[name].append(time.perf_counter() - start)
+                    processor[name].append(time.process_time() - worked)
         if ranks.rank == 0:
-            for name, taken in seconds.items():
-                median, ddp = statistics.median(taken), statistics.median(seconds["DDP"])
-                print(f"  {name:<12} {median:.3f} s ({min(taken):.3f}–{max(taken):.3f}), × {median / ddp:.2f}", flush=True)
+            for name in engines:
+                print(f"  {name:<12} {compared(seconds, name)}; processor {compared(processor, name)}", flush=True)
+
+
+def compared(seconds: dict[str, list[float]], name: str) -> str:
+    """Return an engine's median and range, and its median over DDP's."""
+    taken, median = seconds[name], statistics.median(seconds[name])
+    return f"{median:.3f} s ({min(taken):.3f}–{max(taken):.3f}), × {median / statistics.median(seconds['DDP']):.2f}"
 
 
 def main() -> None:

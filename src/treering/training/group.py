@@ -101,9 +101,9 @@ class Group:
         mine, rows = dict(tree.nodes()), TreeSum()
         for turn in range(max(map(len, nodes))):
             senders = {rank: own[turn] for rank, own in enumerate(nodes) if turn < len(own)}
-            node = mine.pop(senders[self.rank]) if self.rank in senders else []
-            for sender, received in self._scatter(dict(zip(names, node, strict=bool(node))), senders).items():
-                rows.add(senders[sender], received)
+            parts = self._parts(names, mine.pop(senders[self.rank]) if self.rank in senders else [])
+            for sender, part in self._exchange(parts, senders):
+                rows.add(senders[sender], part)
         return dict(zip(self._layout.owned(self.rank), rows.total(), strict=True))
 
     def join(self, rows: Sequence[Tensor], losses: Mapping[int, float], leaves: int) -> tuple[Tensor, list[float]]:
@@ -159,19 +159,29 @@ class Group:
                 advice="start all ranks on equal machines, with the same software, over the same run's folder",
             )
 
-    def _scatter(self, node: Mapping[str, Tensor], senders: Collection[int]) -> dict[int, list[Tensor]]:
-        """Send every rank its rows of this rank's node, and return this rank's rows of each sender's, by sender."""
-        parts = [
-            [node[name][rows] for name, rows in self._layout.owned(rank).items() if node] for rank in range(self.world_size)
-        ]
-        received = {rank: parts[rank] if rank == self.rank else self._own_rows() for rank in senders}
-        others = [rank for rank in range(self.world_size) if rank != self.rank]
-        receiving = [dist.P2POp(dist.irecv, rows, rank) for rank in others for rows in received.get(rank, [])]
-        sending = [dist.P2POp(dist.isend, rows, rank) for rank in others for rows in parts[rank]]
-        if transfers := receiving + sending:
-            with self._watch.explaining():
-                _wait(dist.batch_isend_irecv(transfers))
-        return received
+    def _parts(self, names: Sequence[str], node: list[Tensor]) -> list[list[Tensor]]:
+        """Return views of a node's rows, by their owner; nothing of no node."""
+        tensors = dict(zip(names, node, strict=False))
+        owned = (self._layout.owned(rank).items() for rank in range(self.world_size))
+        return [[tensors[name][rows] for name, rows in own if name in tensors] for own in owned]
+
+    def _exchange(self, parts: list[list[Tensor]], senders: Collection[int]) -> Iterator[tuple[int, list[Tensor]]]:
+        """Send every rank its part of this rank's node, and yield each sender with its part of its own for this rank.
+
+        In every round each rank sends to one other and receives from one, so that one part at a time is in memory twice.
+        """
+        if self.rank in senders:
+            yield self.rank, parts[self.rank]
+        for distance in range(1, self.world_size):
+            receiver, sender = (self.rank + distance) % self.world_size, (self.rank - distance) % self.world_size
+            received = self._own_rows() if sender in senders else []
+            receiving = [dist.P2POp(dist.irecv, rows, sender) for rows in received]
+            sending = [dist.P2POp(dist.isend, rows, receiver) for rows in parts[receiver]]
+            if receiving or sending:
+                with self._watch.explaining():
+                    _wait(dist.batch_isend_irecv(receiving + sending))
+            if sender in senders:
+                yield sender, received
 
     def _own_rows(self) -> list[Tensor]:
         """Return room for this rank's rows."""

@@ -1,5 +1,7 @@
 """What equal bits at any number of ranks cost: `python benchmarks/ranks.py`, seconds per update against torch's DDP.
 
+Seconds of the clock, and of the processor on rank 0, which say more where other work goes on beside it.
+
 Two ranks on this machine, one thread each, gloo. The peer is torch's DDP on the same network, micro-batches and first weights,
 gradients summed by all-reduce after the last one (`no_sync` before), clipped by torch, updated by its AdamW one tensor at a
 time. The two take turns, a segment each, in the same processes.
@@ -92,19 +94,26 @@ def measure(size: str, micro_batches: int, tokens: int, updates: int, segments: 
         loop = steps(ranks.place(initial_state(recipe.model), torch.device("cpu")), batches, recipe, ranks)
         peer = Peer(recipe, batches, ranks.rank, ranks.world_size)
         seconds: dict[str, list[float]] = {"DDP": [], "treering": []}
+        processor: dict[str, list[float]] = {"DDP": [], "treering": []}
         for segment in range(segments + 1):
             for name, advance in (("DDP", peer.advance), ("treering", lambda: next(loop))):
                 dist.barrier()
-                start = time.perf_counter()
+                start, worked = time.perf_counter(), time.process_time()
                 for _ in range(updates):
                     advance()
                 dist.barrier()
                 if segment:  # the first does not count
                     seconds[name].append((time.perf_counter() - start) / updates)
+                    processor[name].append((time.process_time() - worked) / updates)
         if ranks.rank == 0:
-            medians = {name: statistics.median(taken) for name, taken in seconds.items()}
-            ranges = ", ".join(f"{name} {medians[name]:.3f} s ({min(t):.3f}–{max(t):.3f})" for name, t in seconds.items())
-            print(f"{size:>5}, {micro_batches} × {tokens} tokens: {ranges}, ratio {medians['treering'] / medians['DDP']:.2f}")
+            print(f"{size:>5}, {micro_batches} × {tokens} tokens: {compared(seconds)}; processor: {compared(processor)}")
+
+
+def compared(seconds: dict[str, list[float]]) -> str:
+    """Return medians, ranges and the ratio of the medians."""
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    ranges = ", ".join(f"{name} {medians[name]:.3f} s ({min(t):.3f}–{max(t):.3f})" for name, t in seconds.items())
+    return f"{ranges}, ratio {medians['treering'] / medians['DDP']:.2f}"
 
 
 def main() -> None:

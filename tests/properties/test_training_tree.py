@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from training_making import bits
 
 from treering.training.layout import Layout
-from treering.training.tree import TreeSum, ordered_sum, places, share, sum_rows
+from treering.training.tree import TreeSum, ordered_sum, pairs, places, share, sum_rows
 
 COUNTS = st.integers(1, 40)
 
@@ -56,6 +56,17 @@ def test_ranks_that_hand_on_their_nodes_make_the_same_sum(count: int, world_size
             whole.add(place, tensors)
     (total,) = whole.total()
     assert bits(total) == bits(by_hand([leaf(number) for number in range(count)]))
+
+
+@given(start=COUNTS, count=COUNTS)
+def test_pairs_are_the_leaves_in_order_and_each_is_a_node_of_the_tree(start: int, count: int) -> None:
+    leaves, tree = range(start, start + count), TreeSum()
+    found = list(pairs(leaves))
+    assert list(itertools.chain.from_iterable(members for _, members in found)) == list(leaves)
+    for (level, index), members in found:
+        assert members == range(index << level, (index + 1) << level)
+        tree.add((level, index), [leaf(members.start)])
+    assert [place for place, _ in tree.nodes()] == places(leaves.start, leaves.stop)
 
 
 @given(count=COUNTS, world_size=st.integers(1, 12))

@@ -25,3 +25,9 @@ def test_a_changed_page_is_noticed(tmp_path):
     assert result.returncode == 1
     assert "the-way.md" in result.stderr
     assert "cli.md" not in result.stderr
+
+
+def test_the_tables_on_paper_follow_from_their_formulas():
+    script = REPOSITORY / "benchmarks" / "ranks_on_paper.py"
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert result.stdout in (REPOSITORY / "docs" / "determinism.md").read_text("utf-8")

@@ -1,7 +1,7 @@
 """Ranks of a process group: gloo on processors, NCCL on GPUs, started by torchrun or anything that sets its variables."""
 
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ from treering.provenance.environment import launched_as
 from treering.training.determinism import open_device
 from treering.training.layout import Layout
 from treering.training.ranks import ALONE, Ranks
-from treering.training.tree import Place, TreeSum, places, share
+from treering.training.tree import TreeSum, places, share
 from treering.training.watch import Watch
 
 # Whether a rank lives is the watch's business; a collective may wait for as long as a slow disk takes.
@@ -95,19 +95,16 @@ class Group:
         """Return views of the rows that this rank owns; names without any are left out."""
         return {name: weights[name][rows] for name, rows in self._layout.owned(self.rank).items()}
 
-    def gradients(self, tree: TreeSum, names: Sequence[str], leaves: int) -> dict[str, Tensor]:  # noqa: ARG002
+    def gradients(self, tree: TreeSum, names: Sequence[str], leaves: int) -> dict[str, Tensor]:
         """Send each owner its rows of every node this rank has, and return this rank's rows of the tree's total."""
         nodes = [places(*_ends(share(leaves, self.world_size, rank))) for rank in range(self.world_size)]
-        mine = dict(tree.nodes())
-        rows = TreeSum()
+        mine, rows = dict(tree.nodes()), TreeSum()
         for turn in range(max(map(len, nodes))):
-            place = nodes[self.rank][turn] if turn < len(nodes[self.rank]) else None
-            tensors = mine.pop(place) if place is not None else []
             senders = {rank: own[turn] for rank, own in enumerate(nodes) if turn < len(own)}
-            for sender, received in self._scatter(tensors, senders):
-                rows.add(sender, [received])
-        (total,) = rows.total()
-        return self._layout.own_views(total, self.rank)
+            parts = self._parts(names, mine.pop(senders[self.rank]) if self.rank in senders else [])
+            for sender, part in self._exchange(parts, senders):
+                rows.add(senders[sender], part)
+        return dict(zip(self._layout.owned(self.rank), rows.total(), strict=True))
 
     def join(self, rows: Sequence[Tensor], losses: Mapping[int, float], leaves: int) -> tuple[Tensor, list[float]]:
         """Return one number for each row of all parameters and the loss of each leaf, each from the rank that has it."""
@@ -123,11 +120,10 @@ class Group:
 
     def spread(self, weights: Mapping[str, Tensor]) -> None:  # noqa: ARG002
         """Have each rank's own rows of the weights, changed in place, reach all ranks."""
-        sizes = self._sizes()
-        own = self._flat[self._layout.cuts[self.rank] : self._layout.cuts[self.rank + 1]]
         with self._watch.explaining():
-            # Each rank sends its stretch to all, and receives all stretches in place; gloo's all_gather takes twice as long.
-            dist.all_to_all_single(self._flat, own.repeat(self.world_size), sizes, [own.numel()] * self.world_size)
+            # Stretches differ in length, and none is copied on its way; all broadcasts are under way at once.
+            stretches = (self._flat[start:stop] for start, stop in pairwise(self._layout.cuts))
+            _wait(dist.broadcast(stretch, rank, async_op=True) for rank, stretch in enumerate(stretches))
 
     def collect(self, state: TrainingState) -> TrainingState | None:
         """Return the whole state in the processor's memory, on rank 0; None on all others."""
@@ -163,19 +159,34 @@ class Group:
                 advice="start all ranks on equal machines, with the same software, over the same run's folder",
             )
 
-    def _scatter(self, tensors: list[Tensor], senders: dict[int, Place]) -> Iterator[tuple[Place, Tensor]]:
-        """Exchange one node of each sender; yield its place and this rank's rows of it."""
-        sizes = self._sizes()
-        own = sizes[self.rank]
-        sent = torch.cat([tensor.reshape(-1) for tensor in tensors]) if tensors else self._flat.new_empty(0)
-        received = self._flat.new_empty(own * len(senders))
-        into = [own if rank in senders else 0 for rank in range(self.world_size)]
-        with self._watch.explaining():
-            dist.all_to_all_single(received, sent, into, sizes if tensors else [0] * self.world_size)
-        yield from zip(senders.values(), received.split(own) if own else [received] * len(senders), strict=True)
+    def _parts(self, names: Sequence[str], node: list[Tensor]) -> list[list[Tensor]]:
+        """Return views of a node's rows, by their owner; nothing of no node."""
+        tensors = dict(zip(names, node, strict=False))
+        owned = (self._layout.owned(rank).items() for rank in range(self.world_size))
+        return [[tensors[name][rows] for name, rows in own if name in tensors] for own in owned]
 
-    def _sizes(self) -> list[int]:
-        return [stop - start for start, stop in pairwise(self._layout.cuts)]
+    def _exchange(self, parts: list[list[Tensor]], senders: Collection[int]) -> Iterator[tuple[int, list[Tensor]]]:
+        """Send every rank its part of this rank's node, and yield each sender with its part of its own for this rank.
+
+        In every round each rank sends to one other and receives from one, so that one part at a time is in memory twice.
+        """
+        if self.rank in senders:
+            yield self.rank, parts[self.rank]
+        for distance in range(1, self.world_size):
+            receiver, sender = (self.rank + distance) % self.world_size, (self.rank - distance) % self.world_size
+            received = self._own_rows() if sender in senders else []
+            receiving = [dist.P2POp(dist.irecv, rows, sender) for rows in received]
+            sending = [dist.P2POp(dist.isend, rows, receiver) for rows in parts[receiver]]
+            if receiving or sending:
+                with self._watch.explaining():
+                    _wait(dist.batch_isend_irecv(receiving + sending))
+            if sender in senders:
+                yield sender, received
+
+    def _own_rows(self) -> list[Tensor]:
+        """Return room for this rank's rows."""
+        start, stop = self._layout.cuts[self.rank : self.rank + 2]
+        return list(self._layout.own_views(self._flat.new_empty(stop - start), self.rank).values())
 
     def _collect(self, own: Mapping[str, Tensor]) -> Tensor:
         mine = torch.cat([rows.reshape(-1) for rows in own.values()]) if own else self._flat.new_empty(0)
@@ -193,3 +204,9 @@ class Group:
 
 def _ends(leaves: range) -> tuple[int, int]:
     return leaves.start, leaves.stop
+
+
+def _wait(works: Iterable[dist.Work | None]) -> None:
+    for work in list(works):
+        if work is not None:
+            work.wait()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -47,15 +48,7 @@ class Layout:
 
     def owned(self, rank: int) -> dict[str, slice]:
         """Return the rows that a rank owns, by the parameter's name; names without any are left out."""
-        start, stop = self.cuts[rank], self.cuts[rank + 1]
-        found = {}
-        for name, shape in self.shapes.items():
-            width = math.prod(shape[1:])
-            first = min(max((start - self.starts[name]) // width, 0), shape[0])
-            last = min(max((stop - self.starts[name]) // width, 0), shape[0])
-            if first < last:
-                found[name] = slice(first, last)
-        return found
+        return self._owned[rank]
 
     def row_range(self, rank: int) -> slice:
         """Return the rows that a rank owns, all parameters' rows being counted on."""
@@ -85,6 +78,20 @@ class Layout:
             start = self.starts[name] + rows.start * width - self.cuts[rank]
             count = rows.stop - rows.start
             found[name] = flat[start : start + count * width].view(count, *shape[1:])
+        return found
+
+    @cached_property
+    def _owned(self) -> list[dict[str, slice]]:
+        return [self._rows_in(start, stop) for start, stop in pairwise(self.cuts)]
+
+    def _rows_in(self, start: int, stop: int) -> dict[str, slice]:
+        found = {}
+        for name, shape in self.shapes.items():
+            width = math.prod(shape[1:])
+            first = min(max((start - self.starts[name]) // width, 0), shape[0])
+            last = min(max((stop - self.starts[name]) // width, 0), shape[0])
+            if first < last:
+                found[name] = slice(first, last)
         return found
 
     def _row_start(self, place: int) -> int:

@@ -12,7 +12,7 @@ from treering.model.shapes import is_decayed
 from treering.training.tree import sum_rows
 
 # On a CPU a block stays in the cache through all operations and is computed by one thread; a GPU takes tensors whole.
-_BLOCK = 1 << 16
+_BLOCK = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class AdamW:
     def _update_block(self, block: tuple[Tensor, ...], rates: Rates) -> Tensor:
         weight, gradient, first, second = block
         beta_1, beta_2 = self._settings.betas
-        before = weight.clone()
+        before = weight.double()
         gradient = gradient * rates.scale
         first.mul_(beta_1).add_(gradient * (1.0 - beta_1))
         second.mul_(beta_2).add_((gradient * gradient).mul_(1.0 - beta_2))

@@ -13,10 +13,11 @@ from treering.config.schema import ModelSection, Recipe, TrainingSection
 from treering.errors import NonFiniteError
 from treering.model.network import GPTNeoX, empty_network
 from treering.order.batches import Batches
+from treering.training.memory import keep_memory
 from treering.training.optimizer import AdamW, Rows, clipping_scale, row_squares
 from treering.training.ranks import ALONE, Ranks
 from treering.training.schedule import learning_rate
-from treering.training.tree import TreeSum, ordered_sum, share
+from treering.training.tree import TreeSum, ordered_sum, pairs, share
 
 _NAMED_TENSORS = 5
 # The second moment holds squares in fp32; beyond this they are infinite, and the weights would stand still unnoticed.
@@ -59,6 +60,7 @@ def steps(state: TrainingState, batches: Batches, recipe: Recipe, ranks: Ranks =
     Exact:
         Bitwise equal for any number of ranks: an update's gradient is the sum of its micro-batches' along one binary tree.
     """
+    keep_memory()
     loop = _Loop(attach_network(recipe.model, state), state, batches, recipe.training, ranks)
     while state.step < recipe.training.steps:
         yield loop.advance()
@@ -97,11 +99,12 @@ class _Loop:
         tree, losses = TreeSum(), {}
         device = parameters[0].device
         micro_batches = rows.split(training.micro_batch_size)
-        for leaf in share(training.micro_batches, self.ranks.world_size, self.ranks.rank):
-            loss = loss_of(self.network, micro_batches[leaf].to(device), training.precision)
-            (loss / training.micro_batches).backward()
-            tree.add((0, leaf), [_take_gradient(parameter) for parameter in parameters])
-            losses[leaf] = loss.detach()
+        for place, siblings in pairs(share(training.micro_batches, self.ranks.world_size, self.ranks.rank)):
+            for leaf in siblings:  # autograd adds the second's gradients to the first's: the node above the two, without a copy
+                loss = loss_of(self.network, micro_batches[leaf].to(device), training.precision)
+                (loss / training.micro_batches).backward()
+                losses[leaf] = loss.detach()
+            tree.add(place, [_take_gradient(parameter) for parameter in parameters])
         return tree, {leaf: float(loss) for leaf, loss in losses.items()}
 
     def _apply(self, gradients: dict[str, Tensor], rate: float, scale: float) -> float:

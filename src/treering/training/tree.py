@@ -55,6 +55,15 @@ def places(start: int, stop: int) -> list[Place]:
     return found
 
 
+def pairs(leaves: range) -> Iterator[tuple[Place, range]]:
+    """Yield the leaves in twos of siblings, and alone where the sibling is not among them; each with its node's place."""
+    leaf = leaves.start
+    while leaf < leaves.stop:
+        level = 1 if leaf % 2 == 0 and leaf + 1 < leaves.stop else 0
+        yield (level, leaf >> level), range(leaf, leaf + (1 << level))
+        leaf += 1 << level
+
+
 def ordered_sum(numbers: Tensor) -> float:
     """Return the sum of a vector, its second half being added to its first until one number is left.
 

@@ -23,6 +23,7 @@ from treering.provenance.progress import SILENCE, Progress, Task
 from treering.training.determinism import open_device, set_arithmetic
 from treering.training.environment import describe_environment, record_environment, that_computes
 from treering.training.keeper import Bystander, Keeper, preempted_states
+from treering.training.kernels import refuse_kernels
 from treering.training.ledger import LedgerLine, Opening, read_ledger
 from treering.training.ranks import ALONE, Ranks
 from treering.training.signals import StopSignals
@@ -54,6 +55,7 @@ def train(run: RunDirectory, progress: Progress = SILENCE, ranks: Ranks = ALONE)
             return manifest
     set_arithmetic(run.recipe.training.threads)
     device = open_device(run.recipe.training)
+    refuse_kernels(run.recipe, device)
     ranks.agree("the run", digest_value([run_digest(run.recipe), inputs]))
     ranks.agree("the environment", digest_value(that_computes(describe_environment(run))))
     with storage_errors(run.path):

@@ -23,6 +23,9 @@ from treering.training.run import train
 from treering.verification.segments import Segment, verify_segment
 from treering.verification.verdicts import Verdict
 
+# torch.compile warns of its own ways while it traces; outside pytest it keeps that to itself.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 TESTS = Path(__file__).resolve().parents[1]
 FLASH, CPU = "aten::_scaled_dot_product_flash_attention_for_cpu", torch.device("cpu")
 COMPILED: dict[str, Any] = {"compiled": True, "steps": 4, "micro_batch_size": 2}
@@ -143,8 +146,10 @@ def test_a_compiled_run_resumes_to_its_bits_and_its_segments_are_reproduced(tmp_
 
 def test_a_model_of_many_blocks_compiles_one(warm: None) -> None:
     recipe = resolve(model={"num_hidden_layers": 12}, training=COMPILED)
+    counted = torch._dynamo.utils.counters["stats"]
+    before = counted["unique_graphs"]
     assert len(trained(recipe, 1)[1]) == 1
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert counted["unique_graphs"] == before + 1
 
 
 def test_code_is_kept_apart_by_all_it_was_compiled_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

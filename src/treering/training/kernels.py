@@ -37,7 +37,7 @@ def pinned_kernels(training: TrainingSection) -> Iterator[None]:
             raise EnvironmentMismatch(
                 "the network cannot be compiled here",
                 expected="training.compiled: true, as in the recipe",
-                found=str(error).strip().splitlines()[0],
+                found=" ".join(str(error).split("\n")[:2]),
                 advice="see whether the compiler works and Python's headers are installed (Debian: g++ python3-dev)",
             ) from error
         raise

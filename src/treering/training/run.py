@@ -1,6 +1,6 @@
 """Consuming the loop, from wherever the run stands to its last step."""
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from treering.provenance.manifests import MANIFEST, Manifest, read_manifest
 from treering.provenance.progress import SILENCE, Progress, Task
 from treering.training.determinism import open_device, set_arithmetic
 from treering.training.environment import describe_environment, record_environment, that_computes
+from treering.training.history import History
 from treering.training.keeper import Bystander, Keeper, preempted_states
 from treering.training.kernels import refuse_kernels
 from treering.training.ledger import LedgerLine, Opening, read_ledger
@@ -96,9 +97,11 @@ def _advance(run: RunDirectory, opening: Opening, device: torch.device, progress
     place = _place_to_resume(run)
     state = ranks.place(_load(run, place), device)
     ranks.agree("the step to go on from", digest_value(state.step))
+    history = History(run, ranks.world_size) if ranks.rank == 0 else nullcontext()
     with (
         StopSignals() as signals,
         closing(Keeper(run, opening, place, batches) if ranks.rank == 0 else Bystander()) as keeper,
+        history,
         progress.task("training", recipe.training.steps, "steps") as task,
     ):
         task.advance(state.step)

@@ -257,6 +257,16 @@ CONTRADICTORY = {
         "minimum_learning_rate: 0.1",
         "line 22: training.schedule.minimum_learning_rate: 0.1 is above optimizer.learning_rate, 0.003",
     ),
+    "an attention kernel that no processor has": (
+        "micro_batch_size: 8",
+        "micro_batch_size: 8\n  attention: efficient",
+        "line 18: training.attention: efficient needs training.device cuda; a processor has flash and math",
+    ),
+    "an attention kernel that computes in no fp32": (
+        "micro_batch_size: 8",
+        "micro_batch_size: 8\n  device: cuda\n  attention: flash",
+        "line 19: training.attention: flash needs training.precision bf16 on a GPU; in fp32 it has efficient and math",
+    ),
     "heads that do not divide the width": (
         "preset: sapling",
         "preset: sapling\n  num_attention_heads: 3",
@@ -332,6 +342,39 @@ def test_contradictions_are_all_named_at_once() -> None:
         )
         == 2
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "kernel"),
+    [
+        ("device: cpu", "flash"),
+        ("device: cpu\n  precision: bf16", "flash"),
+        ("device: cuda\n  precision: bf16", "flash"),
+        ("device: cuda", "efficient"),
+        ("device: cuda\n  attention: math", "math"),
+    ],
+)
+def test_the_attention_kernel_follows_from_device_and_precision_unless_it_is_named(settings: str, kernel: str) -> None:
+    recipe = parse_recipe(with_change("micro_batch_size: 8", f"micro_batch_size: 8\n  {settings}"), "r.yaml")
+    assert recipe.training.attention == kernel
+
+
+def test_heads_too_large_for_flash_on_a_gpu_are_refused_and_smaller_ones_are_not() -> None:
+    text = with_change("micro_batch_size: 8", "micro_batch_size: 8\n  device: cuda\n  precision: bf16")
+    sentence = "training.attention: flash holds heads up to 256 on a GPU; model.hidden_size ÷ num_attention_heads is 512"
+    (problem,) = problems(text.replace("preset: sapling", "preset: pythia-14m\n  hidden_size: 2048"))
+    assert problem.endswith(sentence)
+    parse_recipe(text.replace("preset: sapling", "preset: pythia-1b"), "r.yaml")
+
+
+def test_a_wrong_device_is_one_problem_though_the_kernel_follows_from_it() -> None:
+    assert len(problems(with_change("micro_batch_size: 8", "micro_batch_size: 8\n  device: tpu"))) == 1
+
+
+@pytest.mark.parametrize("field", ["attention: flesh", "compiled: 1", "optimizer:\n    kernel: fused\n    learning_rate: 1"])
+def test_a_kernel_that_is_not_offered_is_one_problem(field: str) -> None:
+    text = RECIPE.replace("  optimizer:\n    learning_rate: 3e-3\n", "") if field.startswith("optimizer") else RECIPE
+    assert len(problems(text.replace("  schedule:", f"  {field}\n  schedule:"))) == 1
 
 
 def test_a_repeated_key_is_an_error_with_both_lines() -> None:

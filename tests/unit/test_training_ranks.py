@@ -15,6 +15,7 @@ from treering.checkpoints.store import saved_steps
 from treering.config.run_directory import RunDirectory
 from treering.errors import EnvironmentMismatch
 from treering.provenance.environment import launched_as
+from treering.training.history import history_path, read_history
 from treering.training.run import train
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -86,6 +87,8 @@ def test_a_run_of_1_then_4_then_2_ranks_has_the_bytes_of_one_that_did_not_change
     result = torchrun(2, "-m", "treering", "train", parts.path)
     assert result.returncode == 0, result.stderr
     assert outcome(parts) == outcome(whole)
+    changes = [entry.body["changes"] for entry in read_history(history_path(parts)) if entry.event == "change"]
+    assert [change["processes.world_size"] for change in changes] == [[1, 4], [4, 2]]
 
 
 def test_more_ranks_than_micro_batches_are_refused(tiny_run: RunDirectory) -> None:

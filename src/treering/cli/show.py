@@ -1,11 +1,13 @@
 """`treering show`: a recipe resolved, and what it will take."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from treering.cli.arguments import Json, Target
 
 if TYPE_CHECKING:
     from treering.config.schema import Recipe
+    from treering.training.history import Entry
 
 NAME = "show"
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -13,7 +15,10 @@ _STATE_BYTES = 4 * _BYTES["float32"]  # a weight, its gradient and two moments
 
 
 def command(target: Target, as_json: Json = False) -> None:
-    """Show a recipe with every value spelled out, its counts, its checkpoints, and the disk and time it takes."""
+    """Show a recipe with every value spelled out, its counts, its checkpoints, and the disk and time it takes.
+
+    Of a run's folder also its history: each start, resumption, change of machine or software, and stop of its training.
+    """
     from treering.cli.terminal import command_text, print_json, print_next, say
     from treering.config.digests import recipe_digest, resolved, run_digest
     from treering.config.reading import read_recipe
@@ -24,10 +29,12 @@ def command(target: Target, as_json: Json = False) -> None:
     find_tasks(recipe.evaluation.tasks)
     digests = {"recipe_digest": recipe_digest(recipe), "run_digest": run_digest(recipe)}
     record = {**digests, **_consequences(recipe)}
+    history = _history(target)
     if as_json:
-        print_json({"recipe": resolved(recipe), **record})
+        told = {"history": [entry.body for entry in history]} if history else {}
+        print_json({"recipe": resolved(recipe), **record, **told})
         return
-    say(write_yaml(resolved(recipe)) + "---\n" + "\n".join(_lines(record)))
+    say("\n".join([write_yaml(resolved(recipe)) + "---", *_lines(record), *_history_lines(history)]))
     print_next(command_text("batch", 0, target) if target.is_dir() else command_text("run", target))
 
 
@@ -72,6 +79,19 @@ def _lines(record: dict[str, Any]) -> list[str]:
         f"recipe digest     {record['recipe_digest']}",
         f"run digest        {record['run_digest']}",
     ]
+
+
+def _history(target: Path) -> "list[Entry]":
+    from treering.training.history import read_history
+
+    path = target / "observe" / "history.jsonl"
+    return read_history(path) if path.exists() else []
+
+
+def _history_lines(history: "list[Entry]") -> list[str]:
+    from treering.training.history import tell_history
+
+    return ["---", *tell_history(history)] if history else []
 
 
 def _steps_text(steps: list[int]) -> str:

@@ -16,6 +16,7 @@ from treering.config.schema import (
 from treering.config.yaml_text import Problem
 
 MOST_CHECKPOINTS = 100_000
+LARGEST_FLASH_HEAD = 256  # on a GPU
 LARGEST_UINT16_VOCABULARY = 65_500
 
 
@@ -85,6 +86,23 @@ def _micro_batches_fill_batch(training: TrainingSection) -> Iterator[Problem]:
         yield Problem(("training", "global_batch_size"), f"{batch} is not a multiple of micro_batch_size, {micro}")
 
 
+def _device_has_kernel(training: TrainingSection) -> Iterator[Problem]:
+    place = ("training", "attention")
+    if training.attention == "efficient" and training.device == "cpu":
+        yield Problem(place, "efficient needs training.device cuda; a processor has flash and math")
+    if training.attention == "flash" and training.device == "cuda" and training.precision == "fp32":
+        yield Problem(place, "flash needs training.precision bf16 on a GPU; in fp32 it has efficient and math")
+
+
+def _kernel_holds_head(training: TrainingSection, model: ModelSection) -> Iterator[Problem]:
+    if training.attention == "flash" and training.device == "cuda" and model.head_size > LARGEST_FLASH_HEAD:
+        yield Problem(
+            ("training", "attention"),
+            f"flash holds heads up to {LARGEST_FLASH_HEAD} on a GPU; "
+            f"model.hidden_size ÷ num_attention_heads is {model.head_size}",
+        )
+
+
 def _schedule_reaches_peak(training: TrainingSection) -> Iterator[Problem]:
     schedule, peak = training.schedule, training.optimizer.learning_rate
     if schedule.warmup_steps >= training.steps and schedule.warmup_steps > 0:
@@ -123,6 +141,8 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = 
     (("order", "model"), _sequences_fit_positions),
     (("model",), _heads_divide_width),
     (("training",), _micro_batches_fill_batch),
+    (("training",), _device_has_kernel),
+    (("training", "model"), _kernel_holds_head),
     (("training",), _schedule_reaches_peak),
     (("checkpoints",), _steps_listed_once),
     (("training", "checkpoints"), _something_is_kept),

@@ -181,9 +181,13 @@ class ModelSection(Section):
 
 
 class Optimizer(Section):
-    """AdamW with decoupled weight decay on matrices and embeddings, none on biases and LayerNorms."""
+    """AdamW with decoupled weight decay on matrices and embeddings, none on biases and LayerNorms.
+
+    `kernel` says what computes it: `exact`, correctly rounded steps with the same bits on any machine.
+    """
 
     name: Literal["adamw"] = "adamw"
+    kernel: Literal["exact"] = "exact"
     learning_rate: Annotated[float, Field(gt=0.0)]
     betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (0.9, 0.95)
     eps: Annotated[float, Field(gt=0.0)] = 1e-8
@@ -204,7 +208,11 @@ class Schedule(Section):
 
 
 class TrainingSection(Section):
-    """The updates: how many, how large, in which arithmetic; `threads` counts because it changes bits on a CPU."""
+    """The updates: how many, how large, in which arithmetic; `threads` counts because it changes bits on a CPU.
+
+    `attention` is the kernel that computes it, left out `flash`, or `efficient` where a GPU computes in fp32. With `compiled`
+    the network's blocks are compiled by `torch.compile`, which needs a C++ compiler and gives other bits.
+    """
 
     steps: PositiveCount
     global_batch_size: PositiveCount
@@ -212,8 +220,19 @@ class TrainingSection(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    attention: Literal["flash", "efficient", "math"]
+    compiled: bool = False
     optimizer: Optimizer
     schedule: Schedule = Schedule()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, value: Any) -> Any:
+        """Spell out the attention kernel where it is left to follow from device and precision."""
+        if not isinstance(value, dict) or "attention" in value:
+            return value
+        without_flash = value.get("device") == "cuda" and value.get("precision", "fp32") == "fp32"
+        return {**value, "attention": "efficient" if without_flash else "flash"}
 
     @property
     def micro_batches(self) -> int:

@@ -1,6 +1,6 @@
 """The environment record: the machine and the software that numbers were made with, and where Hugging Face's cache is.
 
-Nothing that names the machine or the moment goes in, so that equal machines give equal records.
+Nothing that names the machine or the moment goes into a record, so that equal machines give equal records.
 """
 
 import importlib.metadata
@@ -87,6 +87,11 @@ def describe_software() -> dict[str, str]:
 def describe_machine() -> dict[str, str]:
     """Return operating system, architecture and processor model, without host names."""
     return {"system": platform.system(), "architecture": platform.machine(), "processor": _processor_model()}
+
+
+def describe_host() -> dict[str, str]:
+    """Return this host's name and its kernel's release: for `observe/` alone, since equal machines differ in them."""
+    return {"name": platform.node(), "release": platform.release()}
 
 
 def hugging_face_cache() -> Path:

@@ -1,12 +1,17 @@
 """The arithmetic of a run: what on a machine can change bits is set here, from the recipe, and described."""
 
+import importlib.metadata
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import torch
 
 from treering.config.schema import TrainingSection
 from treering.errors import EnvironmentMismatch
-from treering.provenance.environment import launched_as
+from treering.provenance.digests import digest_value
+from treering.provenance.environment import describe_machine, launched_as
 
 # Variables that the arithmetic libraries read. What is known to change no bit is left out of the record.
 _LIBRARY_PREFIXES = (
@@ -22,6 +27,11 @@ _LIBRARY_PREFIXES = (
     "TORCH_BLAS",
 )
 _WITHOUT_EFFECT = ("CUBLAS_WORKSPACE_CONFIG", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+# Read by torch.compile alone; where compiled code is kept is chosen below.
+_COMPILER_PREFIXES = ("TORCHDYNAMO_", "TORCHINDUCTOR_", "TORCH_COMPILE_", "TRITON_")
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+# These make torch.compile do nothing, without a word.
+_COMPILER_STOPPERS = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE")
 # These take threads away behind torch's back, so the recipe's number would not be the one that computes.
 _THREAD_TAKERS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT", "MKL_DYNAMIC")
 
@@ -73,9 +83,11 @@ def open_device(training: TrainingSection) -> torch.device:
 
 def describe_arithmetic(training: TrainingSection) -> dict[str, str | int]:
     """Return what of this machine and process can change bits, for the environment record."""
-    limits = {name: os.environ[name] for name in sorted(os.environ) if _changes_bits(name)}
+    limits = {name: os.environ[name] for name in sorted(os.environ) if _changes_bits(name, training)}
     device = torch.cuda.get_device_name() if training.device == "cuda" else "cpu"
+    compiler = {"compiler": _compiler(training)} if training.compiled else {}
     return {
+        **compiler,
         "device": device,
         "precision": training.precision,
         "threads": training.threads,
@@ -84,5 +96,52 @@ def describe_arithmetic(training: TrainingSection) -> dict[str, str | int]:
     }
 
 
-def _changes_bits(name: str) -> bool:
+def keep_compiled_code_apart(training: TrainingSection) -> None:
+    """Have torch keep compiled code where only runs of the same arithmetic find it.
+
+    torch looks a compiled graph up by what it says, not by all it was compiled for: code made for other threads, another
+    processor or another attention kernel would be taken, and compute other bits.
+
+    Raises:
+        EnvironmentMismatch: When the environment switches compiling off, or there is no compiler.
+    """
+    if stoppers := [f"{name}={os.environ[name]}" for name in _COMPILER_STOPPERS if name in os.environ]:
+        raise EnvironmentMismatch(
+            "the environment switches torch.compile off",
+            expected="training.compiled: true, as in the recipe",
+            found=", ".join(stoppers),
+            advice="unset it and run the same command again",
+        )
+    compiled_for = [torch.__version__, training.attention, describe_machine(), describe_arithmetic(training)]
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    os.environ[_CACHE] = str(home / "treering" / "compiled" / digest_value(compiled_for).removeprefix("sha256:")[:16])
+
+
+def _compiler(training: TrainingSection) -> str:
+    """Return what compiles for the device, with its version; for a CPU Inductor takes the C++ compiler that CXX names."""
+    if training.device == "cuda":
+        try:
+            return f"triton {importlib.metadata.version('triton')}"
+        except importlib.metadata.PackageNotFoundError as error:
+            raise _no_compiler("triton", "install torch with its `triton`") from error
+    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    try:
+        version = subprocess.run([name, "--version"], capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise _no_compiler(name, "install a C++ compiler (Debian: g++, macOS: the Xcode command line tools)") from error
+    return next(iter(version.stdout.splitlines()), name)
+
+
+def _no_compiler(name: str, advice: str) -> EnvironmentMismatch:
+    return EnvironmentMismatch(
+        "there is nothing here to compile with",
+        expected="training.compiled: true, as in the recipe",
+        found=f"no `{name}` that runs",
+        advice=f"{advice}, or train without `compiled` in a recipe of another name: it changes bits",
+    )
+
+
+def _changes_bits(name: str, training: TrainingSection) -> bool:
+    if training.compiled and name.startswith(_COMPILER_PREFIXES):
+        return name != _CACHE
     return name.startswith(_LIBRARY_PREFIXES) and name not in _WITHOUT_EFFECT

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from treering.errors import FormatError, IntegrityError
-from treering.provenance.canonical import canonical_json
-from treering.provenance.digests import digest_bytes
+from treering.provenance.chain import make_link, read_link, refuse_unbound
 from treering.training.steps import StepReport
 
 _FORMAT, _VERSION = "treering/ledger", 1
@@ -68,7 +67,7 @@ class Ledger:
 
     def append(self, report: StepReport, checkpoint: Kept | None) -> None:
         """Write the line of an update, at once to be seen by whoever follows the file."""
-        self._append({**asdict(report), "previous": self.digest}, checkpoint)
+        self._append(asdict(report), checkpoint, self.digest)
 
     def sync(self) -> None:
         """Have every line so far on the disk; done before a checkpoint is, so that its past is always there."""
@@ -79,10 +78,10 @@ class Ledger:
         """Close the file."""
         self._file.close()
 
-    def _append(self, body: dict[str, Any], checkpoint: Kept | None) -> None:
-        line = canonical_json({**body, "checkpoint": None if checkpoint is None else asdict(checkpoint)})
-        self.digest = digest_bytes(line)
-        self._file.write(line + b"\n")
+    def _append(self, body: dict[str, Any], checkpoint: Kept | None, previous: str | None = None) -> None:
+        link = make_link({**body, "checkpoint": None if checkpoint is None else asdict(checkpoint)}, previous)
+        self.digest = link.digest
+        self._file.write(link.bytes)
         self._file.flush()
 
 
@@ -122,21 +121,18 @@ def read_opening(path: Path) -> Opening:
 
 def _read_line(path: Path, number: int, line: bytes, opening: Opening, previous: str) -> LedgerLine:
     where = f"{path}, line {number + 1}"
+    link = read_link(where, line)
+    body = link.body
     try:
-        body = json.loads(line)
         checkpoint = None if body["checkpoint"] is None else Kept(**body["checkpoint"])
         report = None if number == 0 else StepReport(**{k: v for k, v in body.items() if k not in ("checkpoint", "previous")})
         step = int(body["step"])
-        bound = opening if number == 0 else previous
-        found = Opening(body["run_digest"], body["reads"]) if number == 0 else body["previous"]
+        found = Opening(body["run_digest"], body["reads"]) if number == 0 else opening
         kind = (body["format"], body["version"]) if number == 0 else (_FORMAT, _VERSION)
-        written = canonical_json(body) + b"\n"
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
             "this is no line of a ledger", where=where, expected=f"step {number}", found=repr(error)
         ) from error
-    if written != line:
-        raise IntegrityError("this line is not as treering writes it", where=where, expected=written, found=line)
     if kind != (_FORMAT, _VERSION):
         raise FormatError(
             "this ledger cannot be read by this version of treering",
@@ -148,10 +144,11 @@ def _read_line(path: Path, number: int, line: bytes, opening: Opening, previous:
         raise IntegrityError(
             "a line of the ledger is missing or out of order", where=where, expected=f"step {number}", found=step
         )
-    if found != bound:
-        problem = "this ledger is of another run" if number == 0 else "this line is not bound to the one before"
-        raise IntegrityError(problem, where=where, expected=bound, found=found)
-    return LedgerLine(step, report, checkpoint, digest_bytes(line.rstrip(b"\n")))
+    if found != opening:
+        raise IntegrityError("this ledger is of another run", where=where, expected=opening, found=found)
+    if number > 0:
+        refuse_unbound(where, link, previous)
+    return LedgerLine(step, report, checkpoint, link.digest)
 
 
 def _bytes_up_to(path: Path, opening: Opening, step: int, digest: str) -> tuple[int, str]:

@@ -1,6 +1,6 @@
 """Consuming the loop, from wherever the run stands to its last step."""
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from treering.provenance.manifests import MANIFEST, Manifest, read_manifest
 from treering.provenance.progress import SILENCE, Progress, Task
 from treering.training.determinism import open_device, set_arithmetic
 from treering.training.environment import describe_environment, record_environment, that_computes
+from treering.training.history import History
 from treering.training.keeper import Bystander, Keeper, preempted_states
+from treering.training.kernels import refuse_kernels
 from treering.training.ledger import LedgerLine, Opening, read_ledger
 from treering.training.ranks import ALONE, Ranks
 from treering.training.signals import StopSignals
@@ -54,6 +56,7 @@ def train(run: RunDirectory, progress: Progress = SILENCE, ranks: Ranks = ALONE)
             return manifest
     set_arithmetic(run.recipe.training.threads)
     device = open_device(run.recipe.training)
+    refuse_kernels(run.recipe, device)
     ranks.agree("the run", digest_value([run_digest(run.recipe), inputs]))
     ranks.agree("the environment", digest_value(that_computes(describe_environment(run))))
     with storage_errors(run.path):
@@ -94,9 +97,11 @@ def _advance(run: RunDirectory, opening: Opening, device: torch.device, progress
     place = _place_to_resume(run)
     state = ranks.place(_load(run, place), device)
     ranks.agree("the step to go on from", digest_value(state.step))
+    history = History(run, ranks.world_size) if ranks.rank == 0 else nullcontext()
     with (
         StopSignals() as signals,
         closing(Keeper(run, opening, place, batches) if ranks.rank == 0 else Bystander()) as keeper,
+        history,
         progress.task("training", recipe.training.steps, "steps") as task,
     ):
         task.advance(state.step)

@@ -13,6 +13,7 @@ from treering.config.schema import ModelSection, Recipe, TrainingSection
 from treering.errors import NonFiniteError
 from treering.model.network import GPTNeoX, empty_network
 from treering.order.batches import Batches
+from treering.training.kernels import COMPUTE_TYPES, pinned_kernels, with_kernels
 from treering.training.memory import keep_memory
 from treering.training.optimizer import AdamW, Rows, clipping_scale, row_squares
 from treering.training.ranks import ALONE, Ranks
@@ -22,7 +23,6 @@ from treering.training.tree import TreeSum, ordered_sum, pairs, share
 _NAMED_TENSORS = 5
 # The second moment holds squares in fp32; beyond this they are infinite, and the weights would stand still unnoticed.
 _LARGEST_SQUARABLE_NORM = 1e19
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,15 @@ def steps(state: TrainingState, batches: Batches, recipe: Recipe, ranks: Ranks =
     Raises:
         NonFiniteError: When a loss or gradient is not finite, the state being still that of the step before; or when an
             update is too large for fp32, the state being lost.
+        EnvironmentMismatch: When this machine lacks the recipe's attention kernel, or what compiles.
         RankError: When another rank has ended.
 
     Exact:
         Bitwise equal for any number of ranks: an update's gradient is the sum of its micro-batches' along one binary tree.
     """
     keep_memory()
-    loop = _Loop(attach_network(recipe.model, state), state, batches, recipe.training, ranks)
+    network = with_kernels(attach_network(recipe.model, state), recipe)
+    loop = _Loop(network, state, batches, recipe.training, ranks)
     while state.step < recipe.training.steps:
         yield loop.advance()
 
@@ -78,7 +80,8 @@ class _Loop:
         """Apply one update and report it."""
         update, optimizer = self.state.step, self.training.optimizer
         rows = self.batches.batch(update)
-        tree, losses = self._differentiate(torch.from_numpy(rows))
+        with pinned_kernels(self.training):
+            tree, losses = self._differentiate(torch.from_numpy(rows))
         names = [name for name, _ in self.network.named_parameters()]
         gradients = self.ranks.gradients(tree, names, self.training.micro_batches)
         squares = [row_squares(gradient) for gradient in gradients.values()]
@@ -156,7 +159,7 @@ def loss_of(network: GPTNeoX, rows: Tensor, precision: str) -> Tensor:
         rows: Tokens, int64 [sequences, sequence_length + 1].
         precision: `fp32`, or `bf16` for automatic mixed precision.
     """
-    with torch.autocast(rows.device.type, dtype=_DTYPES[precision], enabled=precision != "fp32"):
+    with torch.autocast(rows.device.type, dtype=COMPUTE_TYPES[precision], enabled=precision != "fp32"):
         logits = network(rows[:, :-1])
     return functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
 

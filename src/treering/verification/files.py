@@ -14,11 +14,13 @@ from treering.provenance.canonical import read_record
 from treering.provenance.manifests import MANIFEST
 from treering.provenance.progress import SILENCE, Progress
 from treering.revisions.records import read_revisions
+from treering.training.history import history_path, read_history
 from treering.training.ledger import Kept
 from treering.training.run import finished_checkpoints, finished_ledger
 from treering.verification.verdicts import Check, Verdict
 
 _Look = Callable[[RunDirectory], object]
+_HISTORY = "observe/history.jsonl"  # in no manifest: a run may be published without it
 
 
 def check_files(run: RunDirectory, progress: Progress = SILENCE) -> list[Check]:
@@ -37,13 +39,14 @@ def _looks() -> Iterator[tuple[str, tuple[str, ...], _Look]]:
         yield f"{stage}: files, recipe and what it was made from", (stage,), partial(_stage, stage=stage)
     trained = ("tokens", "order", "checkpoints", "training")
     yield "ledger: every line bound to the one before, every checkpoint to its line", trained, _ledger
+    yield "history: every line bound to the one before, each at a step of the ledger", (*trained, _HISTORY), _history
     yield "step 0: the recipe's first weights", trained, _first_weights
     yield "revisions: each is its checkpoint's", (*trained, "revisions"), _revisions
     yield "card: every number follows from its record", ("card",), check_claims
 
 
 def _check(run: RunDirectory, name: str, needed: tuple[str, ...], look: _Look) -> Check:
-    if absent := [stage for stage in needed if not (run.stage(stage) / MANIFEST).exists()]:
+    if absent := [name for name in needed if not (run.path / (name if name == _HISTORY else f"{name}/{MANIFEST}")).exists()]:
         return Check(name, Verdict.NOT_RUN, f"{', '.join(absent)} not there")
     try:
         look(run)
@@ -77,6 +80,19 @@ def _ledger(run: RunDirectory) -> None:
         expected, found = (line.digest, line.checkpoint), (record["ledger_digest"], Kept(*split_digests(record["tensors"])))
         if found != expected:
             raise IntegrityError("this checkpoint is not the ledger's", where=place, expected=expected, found=found)
+
+
+def _history(run: RunDirectory) -> None:
+    lines = finished_ledger(run)
+    for entry in read_history(history_path(run)):
+        expected = lines[entry.step].digest if entry.step < len(lines) else None
+        if entry.ledger_digest not in (None, expected):
+            raise IntegrityError(
+                f"the ledger that this history tells of had another line of step {entry.step}",
+                where=history_path(run),
+                expected=expected,
+                found=entry.ledger_digest,
+            )
 
 
 def _first_weights(run: RunDirectory) -> None:

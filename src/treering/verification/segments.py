@@ -7,9 +7,15 @@ from typing import Any
 
 import torch
 
-from treering.checkpoints.schedule import planned_steps
+from treering.checkpoints.schedule import checkpoint_name, resumable_steps
 from treering.checkpoints.state import TrainingState, named_tensors
-from treering.checkpoints.store import digest_tensors, load_checkpoint, split_digests
+from treering.checkpoints.store import (
+    digest_tensors,
+    load_checkpoint,
+    load_kept,
+    read_checkpoint_record,
+    split_digests,
+)
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.errors import InputError
@@ -35,18 +41,21 @@ class Segment:
 
 
 def all_segments(run: RunDirectory) -> list[Segment]:
-    """Return the segments from each kept checkpoint to the next."""
-    return [Segment(start, stop) for start, stop in pairwise(finished_checkpoints(run))]
+    """Return the segments from each checkpoint that can be resumed to the next."""
+    finished_checkpoints(run)
+    return [
+        Segment(start, stop) for start, stop in pairwise(resumable_steps(run.recipe.checkpoints, run.recipe.training.steps))
+    ]
 
 
 def refuse_absent(run: RunDirectory, segment: Segment) -> None:
-    """Do nothing where a segment lies in a run's recipe and begins at a planned checkpoint; no file is looked at.
+    """Do nothing where a segment lies in a run's recipe and begins at a checkpoint that can be resumed; no file is looked at.
 
     Raises:
         InputError: When it does not.
     """
     last = run.recipe.training.steps
-    kept = planned_steps(run.recipe.checkpoints, last)
+    kept = resumable_steps(run.recipe.checkpoints, last)
     if segment.start not in kept or not segment.start < segment.stop <= last:
         raise InputError(
             "this segment cannot be re-run",
@@ -101,7 +110,8 @@ def _differences_of_numbers(published: dict[str, Any], again: dict[str, Any]) ->
 def _differences_of_state(run: RunDirectory, line: LedgerLine, state: TrainingState) -> Iterator[str]:
     if line.checkpoint is None or Kept(*split_digests(digest_tensors(state))) == line.checkpoint:
         return
-    published = load_checkpoint(run.stage("checkpoints"), line.step, run_digest(run.recipe))
+    folder, digest = run.stage("checkpoints"), run_digest(run.recipe)
+    published = load_kept(folder, line.step, digest)
     for theirs, ours in zip(named_tensors(published), named_tensors(state), strict=True):
         for name, tensor in theirs.items():
             here = ours[name].detach().cpu()
@@ -110,4 +120,8 @@ def _differences_of_state(run: RunDirectory, line: LedgerLine, state: TrainingSt
                 index = int(unequal[0])
                 values = f"{float(tensor.reshape(-1)[index])!r} published, {float(here.reshape(-1)[index])!r} here"
                 yield f"step{line.step}: {name}, number {index} of {tensor.numel()}: {values}; {unequal.numel()} differ"
+    recorded = read_checkpoint_record(folder / checkpoint_name(line.step), digest)["tensors"]
+    for name, found in digest_tensors(state).items():
+        if recorded.get(name) != found:  # moments that were not kept have left their digests
+            yield f"step{line.step}: {name}: {recorded.get(name)} published, {found} here"
     yield f"step{line.step}: the ledger's digests are not those of the state"

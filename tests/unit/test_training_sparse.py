@@ -1,5 +1,6 @@
 """Moments kept at some checkpoints only: less on the disk, the same weights, and nothing lost to a kill."""
 
+import json
 import shutil
 import signal
 from pathlib import Path
@@ -10,12 +11,13 @@ from safetensors.torch import load_file, save_file
 from test_training_run import SignalAt
 from training_making import StopAt, Stopped, files, outcome, prepare, write_recipe
 
-from treering.checkpoints.store import load_checkpoint, load_weights, read_checkpoint_record, saved_steps
+from treering.checkpoints.store import load_checkpoint, load_weights, read_checkpoint_record, saved_steps, split_digests
 from treering.config.digests import run_digest
 from treering.config.reading import read_recipe
 from treering.config.run_directory import RunDirectory
 from treering.errors import InputError, IntegrityError, ManifestError, NonFiniteError, PreemptionError
 from treering.provenance.manifests import write_manifest
+from treering.training.ledger import Kept, Ledger, Opening
 from treering.training.run import finished_checkpoints, finished_ledger, train
 from treering.verification.files import check_files
 from treering.verification.segments import Segment, all_segments, verify_segment
@@ -198,6 +200,24 @@ def test_every_segment_begins_at_a_whole_state_and_is_reproduced(whole: RunDirec
     for start in (1, 2, 6):
         with pytest.raises(InputError, match="A one of 0, 4, 12"):
             verify_segment(whole, Segment(start, 12))
+
+
+def test_moments_that_were_not_kept_are_compared_by_their_digests(whole: RunDirectory, tmp_path: Path) -> None:
+    run, name = copied(whole, tmp_path), "second_moment.embed_out.weight"
+    place, lines = run.stage("checkpoints") / "step6", finished_ledger(run)
+    record = json.loads((place / "state.json").read_bytes())
+    record["tensors"][name] = "sha256:" + "0" * 64
+    (place / "state.json").write_text(json.dumps(record), encoding="utf-8")
+    write_manifest(place, "checkpoint", run_digest(run.recipe), {})
+    opening = Opening(run_digest(run.recipe), run.reads("tokens", "order"))
+    ledger = Ledger(run.stage("training") / "ledger.jsonl", opening, 0, None)
+    for line in lines:
+        kept = Kept(*split_digests(record["tensors"])) if line.step == 6 else line.checkpoint
+        ledger.begin(kept) if line.report is None else ledger.append(line.report, kept)
+    ledger.close()
+    check = verify_segment(run, Segment(4, 12))
+    assert check.verdict == Verdict.DIVERGED
+    assert str(check.found).startswith(f"step6: {name}: sha256:{'0' * 64} published, sha256:")
 
 
 def test_a_training_that_diverges_ends_alike_whatever_is_kept(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""How long a checkpoint takes to write and how large it is, against `torch.save`: `python benchmarks/checkpoints.py`.
+"""How long a save holds up training, and what it costs in all, against `torch.save` and `torch.distributed.checkpoint`.
 
-Both write the same weights and moments; treering's are digested tensor by tensor and file by file and brought to the disk
-before they get their name, `torch.save` writes and leaves the rest to the operating system. A third contestant saves and
-syncs, which is the least that survives a power cut. They take turns in one process; the table has the medians.
+`python benchmarks/checkpoints.py`. All write the same weights and moments; treering's are digested tensor by tensor and file
+by file and brought to the disk before they get their name, the others leave that to the operating system, unless their line
+says fsync. *Held up* is the time until the loop may change the state again. *In all* is what the same matrix products take
+longer with one save than without: a save beside them shares the processors. Contestants take turns in one process; the table
+has medians.
 """
 
 import argparse
@@ -10,44 +12,74 @@ import os
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 
 from treering.checkpoints.state import TrainingState, initial_state
 from treering.checkpoints.store import load_checkpoint, save_checkpoint
 from treering.config.schema import ModelSection
 from treering.provenance.environment import describe_machine, describe_software
 from treering.provenance.files import remove_tree
+from treering.training.background import Background
 
 ROUNDS = 5
+THREADS = 2
 RUN = "sha256:benchmark"
+NOTHING: Callable[[], object] = lambda: None  # noqa: E731
 
-Contestant = Callable[[TrainingState, Path], None]
+# Saves a state and returns what waits until all is written.
+Contestant = Callable[[TrainingState, Path], Callable[[], object]]
 
 
-def treering(state: TrainingState, folder: Path) -> None:
+def treering(state: TrainingState, folder: Path) -> Callable[[], object]:
     save_checkpoint(folder, state, RUN, tokens=0)
+    return NOTHING
 
 
-def torch_save(state: TrainingState, folder: Path) -> None:
+class TreeringBeside:
+    """As `training.keeper` does it: a copy, into memory that is used again, and a thread."""
+
+    def __init__(self, background: Background) -> None:
+        self._background, self._copy = background, None
+
+    def save(self, state: TrainingState, folder: Path) -> Callable[[], object]:
+        """Copy the state and have it saved."""
+        self._copy = copy = state.copy_into(self._copy)
+        self._background.do(lambda: save_checkpoint(folder, copy, RUN, tokens=0))
+        return self._background.wait
+
+
+def named(state: TrainingState) -> dict[str, Any]:
+    return {"weights": state.weights, "first": state.first_moments, "second": state.second_moments, "step": state.step}
+
+
+def torch_save(state: TrainingState, folder: Path) -> Callable[[], object]:
     folder.mkdir()
-    groups = {"weights": state.weights, "first": state.first_moments, "second": state.second_moments, "step": state.step}
-    torch.save(groups, folder / "checkpoint.pt")
+    torch.save(named(state), folder / "checkpoint.pt")
+    return NOTHING
 
 
-def torch_save_and_sync(state: TrainingState, folder: Path) -> None:
+def torch_save_and_sync(state: TrainingState, folder: Path) -> Callable[[], object]:
     torch_save(state, folder)
     with (folder / "checkpoint.pt").open("rb") as file:
         os.fsync(file.fileno())
+    return NOTHING
 
 
-CONTESTANTS: dict[str, Contestant] = {
-    "torch.save": torch_save,
-    "torch.save, then fsync": torch_save_and_sync,
-    "treering": treering,
-}
+def distributed_async(state: TrainingState, folder: Path) -> Callable[[], object]:
+    saving = dcp.async_save(  # pyright: ignore[reportPrivateImportUsage]
+        named(state), checkpoint_id=folder
+    )
+    if not isinstance(saving, Future):
+        raise TypeError(f"this torch returns a {type(saving).__name__}")
+    return saving.result
 
 
 def random_state(preset: str) -> TrainingState:
@@ -63,18 +95,72 @@ def size_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def compare(state: TrainingState, folder: Path, rounds: int) -> tuple[dict[str, list[float]], dict[str, int]]:
-    seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+def work(products: int) -> float:
+    factor = torch.ones(512, 512)
+    start = time.perf_counter()
+    for _ in range(products):
+        torch.mm(factor, factor)
+    return time.perf_counter() - start
+
+
+def products_for(seconds: float) -> int:
+    return max(1, int(200 * seconds / statistics.median(work(200) for _ in range(3))))
+
+
+def compare(
+    contestants: dict[str, Contestant], state: TrainingState, folder: Path, rounds: int
+) -> tuple[dict[str, list[tuple[float, float]]], dict[str, int]]:
+    """Return for each contestant, round after round, how long it held up the loop and what it cost in all; and its size."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
     sizes: dict[str, int] = {}
-    for _ in range(rounds):
-        for name, contestant in CONTESTANTS.items():
+    start = time.perf_counter()
+    treering(state, folder / "saved")
+    products = products_for(2 * (time.perf_counter() - start))
+    remove_tree(folder / "saved")
+    for number in range(rounds + 1):
+        for name, contestant in contestants.items():
             os.sync()  # nobody writes what another one has left to write
+            alone = work(products)
             start = time.perf_counter()
-            contestant(state, folder / "saved")
-            seconds[name].append(time.perf_counter() - start)
+            wait = contestant(state, folder / "saved")
+            held = time.perf_counter() - start
+            work(products)
+            wait()
+            if number > 0:  # the first one takes memory that later ones have
+                seconds[name].append((held, time.perf_counter() - start - alone))
             sizes[name] = size_bytes(folder / "saved")
             remove_tree(folder / "saved")
     return seconds, sizes
+
+
+def print_table(seconds: dict[str, list[tuple[float, float]]], sizes: dict[str, int]) -> None:
+    base = statistics.median(held for held, _ in seconds["treering, in the loop"])
+    for name, taken in seconds.items():
+        held, in_all = ([pair[index] for pair in taken] for index in (0, 1))
+        print(
+            f"  {name:<26} held up {statistics.median(held):6.3f} s ({min(held):.3f} to {max(held):.3f})"
+            f"  × {statistics.median(held) / base:5.2f}   in all {statistics.median(in_all):6.3f} s"
+            f" ({min(in_all):.3f} to {max(in_all):.3f})   {sizes[name] / 1e6:9.3f} MB"
+        )
+
+
+def measure(preset: str, folder: Path, rounds: int) -> None:
+    state = random_state(preset)
+    numbers = 3 * sum(weight.numel() for weight in state.weights.values())
+    print(f"\n{preset}, {numbers / 1e6:.1f} million numbers in fp32")
+    with Background() as background:
+        contestants: dict[str, Contestant] = {
+            "treering, in the loop": treering,
+            "treering, beside the loop": TreeringBeside(background).save,
+            "torch.save": torch_save,
+            "torch.save, then fsync": torch_save_and_sync,
+            "dcp.async_save": distributed_async,
+        }
+        print_table(*compare(contestants, state, folder, rounds))
+    save_checkpoint(folder, state, RUN, tokens=0)
+    start = time.perf_counter()
+    load_checkpoint(folder, 0, RUN)
+    print(f"  {'treering, loading':<26} {time.perf_counter() - start:7.3f} s, every byte and tensor verified")
 
 
 def main() -> None:
@@ -83,25 +169,17 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", default=["sapling", "pythia-14m", "pythia-31m"])
     parser.add_argument("--folder", type=Path, default=None, help="a folder on the disk to be measured")
     given = parser.parse_args()
+    warnings.simplefilter("ignore")
     software = {name: describe_software()[name] for name in ("treering", "python", "torch", "safetensors")}
     print(f"{describe_machine()}, {os.cpu_count()} processors, {software}, median of {given.rounds}")
+    torch.set_num_threads(THREADS)
+    # Its own group, which nothing else uses.
+    store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     for preset in given.presets:
-        state = random_state(preset)
-        numbers = 3 * sum(weight.numel() for weight in state.weights.values())
-        print(f"\n{preset}, {numbers / 1e6:.1f} million numbers in fp32")
         with tempfile.TemporaryDirectory(dir=given.folder) as name:
-            seconds, sizes = compare(state, Path(name), given.rounds)
-            base = statistics.median(seconds["torch.save"])
-            for contestant, taken in seconds.items():
-                median = statistics.median(taken)
-                print(
-                    f"  {contestant:<24} {median:7.3f} s (from {min(taken):.3f} to {max(taken):.3f})  × {median / base:5.2f}"
-                    f"   {sizes[contestant] / 1e6:9.3f} MB   {sizes[contestant] / 1e6 / median:7.0f} MB/s"
-                )
-            save_checkpoint(Path(name), state, RUN, tokens=0)
-            start = time.perf_counter()
-            load_checkpoint(Path(name), 0, RUN)
-            print(f"  {'treering, loading':<24} {time.perf_counter() - start:7.3f} s, every byte and tensor verified")
+            measure(preset, Path(name), given.rounds)
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Forgeries: states and numbers put into a run with ledger, bindings, records and manifests all made to fit them."""
 
 import json
+import shutil
 from collections.abc import Mapping
 
-from treering.checkpoints.state import TrainingState
+from treering.checkpoints.schedule import resumable_steps
+from treering.checkpoints.state import TrainingState, without_moments
 from treering.checkpoints.store import digest_tensors, load_checkpoint, save_checkpoint, split_digests
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
@@ -16,6 +18,11 @@ def reseal(run: RunDirectory) -> None:
     inputs = run.reads("tokens", "order")
     run.seal(run.stage("checkpoints"), "checkpoints", inputs)
     run.seal(run.stage("training"), "training", {**inputs, **run.reads("checkpoints")})
+
+
+def keeps_moments_at(run: RunDirectory, step: int) -> bool:
+    """Return whether a step's checkpoint has a file of moments."""
+    return step > 0 and step in resumable_steps(run.recipe.checkpoints, run.recipe.training.steps)
 
 
 def forge(run: RunDirectory, states: Mapping[int, TrainingState], reports: Mapping[int, StepReport] | None = None) -> None:
@@ -31,7 +38,10 @@ def forge(run: RunDirectory, states: Mapping[int, TrainingState], reports: Mappi
         report = (reports or {}).get(line.step, line.report)
         ledger.begin(kept) if report is None else ledger.append(report, kept)
         if line.step in whole:
-            save_checkpoint(folder, whole[line.step], digest, line.step * 8 * 32, ledger.digest)
+            shutil.rmtree(folder / f"step{line.step}")  # what is there may not be replaced by something else
+            put = whole[line.step] if keeps_moments_at(run, line.step) else without_moments(whole[line.step])
+            digests = digest_tensors(whole[line.step])
+            save_checkpoint(folder, put, digest, line.step * 8 * 32, ledger.digest, digests)
     ledger.close()
     record = run.stage("training") / "training.json"
     body = json.loads(record.read_bytes())

@@ -6,16 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from training_making import outcome
+import pytest
+from training_making import outcome, prepare, write_recipe
 
 from treering.checkpoints.store import saved_steps
 from treering.config.run_directory import RunDirectory
+from treering.training.run import train
 
 TESTS = Path(__file__).resolve().parents[1]
 
 # One process brings torch and then forks a child for each attempt, so that a kill costs no second start. Half of the
-# children kill themselves in the middle of a file operation, half are killed from outside after a while; after so many kills
-# the next is left alone.
+# children kill themselves in the middle of a file operation, most of which are those of the thread that saves, half are killed
+# from outside after a while; after so many kills the next is left alone.
 TRAIN = """
 import json, os, random, signal, sys, time
 from pathlib import Path
@@ -59,19 +61,26 @@ print(json.dumps(kills))
 """
 
 
+@pytest.mark.parametrize("resumable_every", [1, 4])
 def test_a_run_killed_at_random_moments_ends_in_the_bytes_of_the_uninterrupted_one(
-    tiny_run: RunDirectory, tiny_trained: RunDirectory
+    tmp_path: Path, resumable_every: int
 ) -> None:
+    recipe = write_recipe(tmp_path, checkpoints={"resumable_every": resumable_every})
+    tiny_run = prepare(recipe, tmp_path / "runs")
+    tiny_trained = RunDirectory(tmp_path / "whole" / "tiny", tiny_run.recipe)
+    shutil.copytree(tiny_run.path, tiny_trained.path)
+    train(tiny_trained)
     kills: list[list[int]] = []
     again = 0
     while len(kills) < 5:  # a lucky attempt may end early: then from the beginning
-        for stage in ("checkpoints", "training"):
-            shutil.rmtree(tiny_run.stage(stage), ignore_errors=True)
+        for name in ("checkpoints", "training", ".training.working"):
+            shutil.rmtree(tiny_run.path / name, ignore_errors=True)
         command = [sys.executable, "-c", TRAIN, str(tiny_run.path), str(TESTS), str(7 + again)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
         assert result.returncode == 0, result.stderr
         kills += json.loads(result.stdout)
         again += 1
         assert outcome(tiny_run) == outcome(tiny_trained)
+    assert not (tiny_run.path / ".training.working").exists()
     assert any(steps for steps in kills)  # not all of them before the first checkpoint
     assert saved_steps(tiny_run.stage("checkpoints")) == [0, 1, 2, 4, 6, 12]

@@ -106,6 +106,77 @@ def test_when_a_rank_dies_the_others_end_and_say_which() -> None:
     assert result.stderr.count("rank 2 has ended") == 2
 
 
+# `treering train` as it is, but that one rank is killed as soon as a checkpoint appears, while later ones are made.
+KILLED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+
+def wait_and_die(place):
+    while not place.exists():
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+run, victim, step = sys.argv[1:]
+if os.environ["RANK"] == victim:
+    threading.Thread(target=wait_and_die, args=(Path(run) / "checkpoints" / f"step{step}",), daemon=True).start()
+sys.argv = ["treering", "train", run]
+from treering.cli.main import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run that ranks can be killed in, ready to be trained; only to be copied."""
+    folder = tmp_path_factory.mktemp("long")
+    recipe = write_recipe(folder, training={"steps": 48}, checkpoints={"every": 4, "resumable_every": 8})
+    return prepare(recipe, folder / "runs")
+
+
+@pytest.fixture(scope="module")
+def long_trained(long_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """The same, trained by one process that nobody touched."""
+    run = RunDirectory(tmp_path_factory.mktemp("trained") / "tiny", long_run.recipe)
+    shutil.copytree(long_run.path, run.path)
+    train(run)
+    return run
+
+
+@pytest.mark.parametrize(("victim", "step"), [(0, 4), (1, 8)])
+def test_a_run_one_of_whose_ranks_was_killed_goes_on_to_the_same_bytes(
+    long_run: RunDirectory, long_trained: RunDirectory, tmp_path: Path, victim: int, step: int
+) -> None:
+    run, script = RunDirectory(tmp_path / "tiny", long_run.recipe), tmp_path / "killed.py"
+    shutil.copytree(long_run.path, run.path)
+    script.write_text(KILLED, encoding="utf-8")
+    killed = torchrun(2, script, run.path, victim, step)
+    assert killed.returncode != 0
+    assert "SIGKILL" in killed.stderr
+    saved = saved_steps(run.stage("checkpoints"))
+    assert step in saved
+    assert not (run.stage("training") / "training.json").exists()
+    again = torchrun(2, "-m", "treering", "train", run.path)
+    assert again.returncode == 0, again.stderr
+    assert outcome(run) == outcome(long_trained)
+    assert not (run.path / ".training.working").exists()
+
+
+def test_ranks_that_are_told_to_stop_leave_when_all_is_written(
+    long_run: RunDirectory, long_trained: RunDirectory, tmp_path: Path
+) -> None:
+    run, script = RunDirectory(tmp_path / "tiny", long_run.recipe), tmp_path / "told.py"
+    shutil.copytree(long_run.path, run.path)
+    script.write_text(KILLED.replace("SIGKILL", "SIGTERM"), encoding="utf-8")
+    told = torchrun(2, script, run.path, 1, 8)
+    assert told.returncode != 0
+    assert "training was told to stop, and did" in told.stderr
+    assert "has ended" not in told.stderr
+    done = int(told.stderr.split("found:    ")[1].split(" of 48 updates")[0])
+    assert done in saved_steps(run.path / ".training.working") + saved_steps(run.stage("checkpoints"))
+    train(run)
+    assert outcome(run) == outcome(long_trained)
+
+
 def test_the_whole_way_is_refused_to_several_processes(tiny_run: RunDirectory) -> None:
     result = torchrun(2, "-m", "treering", "run", tiny_run.path)
     assert result.returncode != 0

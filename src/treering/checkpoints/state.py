@@ -30,6 +30,19 @@ class TrainingState:
         )
         return TrainingState(self.step, *moved)
 
+    def copy_into(self, copy: "TrainingState | None") -> "TrainingState":
+        """Return a copy in the processor's memory, written over an earlier one where there is one: new memory is slow."""
+        groups = (self.weights, self.first_moments, self.second_moments)
+        if copy is None:
+            copy = TrainingState(
+                self.step, *({n: torch.empty_like(t, device="cpu") for n, t in group.items()} for group in groups)
+            )
+        copy.step = self.step
+        for group, into in zip(groups, (copy.weights, copy.first_moments, copy.second_moments), strict=True):
+            for name, tensor in group.items():
+                into[name].copy_(tensor)
+        return copy
+
 
 def named_tensors(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return a state's weights, and its moments under the names they are saved by."""
@@ -37,11 +50,21 @@ def named_tensors(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Te
     return state.weights, {f"{kind}.{name}": tensor for kind, group in moments.items() for name, tensor in group.items()}
 
 
+def without_moments(state: TrainingState) -> TrainingState:
+    """Return a state's weights alone; training cannot go on from it."""
+    return TrainingState(state.step, state.weights, {}, {})
+
+
+def zero_moments(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return both moments as they are at step 0."""
+    first, second = ({name: torch.zeros_like(weight) for name, weight in weights.items()} for _ in range(2))
+    return first, second
+
+
 def initial_state(model: ModelSection) -> TrainingState:
     """Return the state of step 0."""
     weights = dict(initial_weights(model))
-    zeros = ({name: torch.zeros_like(weight) for name, weight in weights.items()} for _ in range(2))
-    return TrainingState(0, weights, *zeros)
+    return TrainingState(0, weights, *zero_moments(weights))
 
 
 def tensor_digest(tensor: Tensor) -> str:

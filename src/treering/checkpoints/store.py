@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from treering.checkpoints.schedule import checkpoint_name
-from treering.checkpoints.state import TrainingState, named_tensors, tensor_digest
-from treering.errors import FormatError, IntegrityError, NonFiniteError
+from treering.checkpoints.state import TrainingState, named_tensors, tensor_digest, zero_moments
+from treering.errors import FormatError, InputError, IntegrityError, NonFiniteError
 from treering.provenance.canonical import read_record, write_record
 from treering.provenance.digests import digest_value
 from treering.provenance.files import whole_directory
@@ -20,6 +20,7 @@ from treering.provenance.manifests import MANIFEST, verify_manifest, write_manif
 _RECORD = ("checkpoint", 1)
 _FIELDS = {"ledger_digest": str, "run_digest": str, "step": int, "tensors": dict, "tokens": int}
 _MOMENTS = ("first_moment", "second_moment")
+_WEIGHTS_FILE, _MOMENTS_FILE = "weights.safetensors", "optimizer.safetensors"
 
 Digests = Mapping[str, str]
 
@@ -29,20 +30,26 @@ def save_checkpoint(
 ) -> None:
     """Write the checkpoint of a state into the checkpoints folder, whole or not at all.
 
+    Of a state without moments (`checkpoints.state.without_moments`) the weights are written and no file of moments.
+
     Args:
         tokens: Training targets seen so far.
         ledger_digest: Of the ledger's line of this step, by which a checkpoint is bound to its past.
-        digests: Of every tensor, as `digest_tensors` gives them, where the caller has them already.
+        digests: Of every tensor, as `digest_tensors` gives them, where the caller has them already; those of moments are
+            recorded even where the moments are not kept.
 
     Raises:
         NonFiniteError: When a weight or moment is not finite.
+        IntegrityError: When there is a checkpoint of this step already and it is not the same, byte for byte.
         StorageError: When the disk is full or the folder cannot be written.
     """
     weights, optimizer = named_tensors(state)
-    _refuse_non_finite(state.step, {**weights, **optimizer})
-    with whole_directory(folder / checkpoint_name(state.step)) as partial:
-        _save_tensors(partial / "weights.safetensors", weights)
-        _save_tensors(partial / "optimizer.safetensors", optimizer)
+    refuse_non_finite(state)
+    place = folder / checkpoint_name(state.step)
+    with whole_directory(place) as partial:
+        _save_tensors(partial / _WEIGHTS_FILE, weights)
+        if optimizer:
+            _save_tensors(partial / _MOMENTS_FILE, optimizer)
         tensors = digest_tensors(state) if digests is None else dict(digests)
         body = {
             "step": state.step,
@@ -52,7 +59,15 @@ def save_checkpoint(
             "tensors": tensors,
         }
         write_record(partial / "state.json", *_RECORD, body)
-        write_manifest(partial, "checkpoint", run_digest, {})
+        manifest = write_manifest(partial, "checkpoint", run_digest, {})
+        if (place / MANIFEST).exists() and (earlier := verify_manifest(place).digest) != manifest.digest:
+            raise IntegrityError(
+                "this checkpoint was made before, and comes out otherwise now",
+                where=place,
+                expected=f"the same bytes, {earlier}",
+                found=manifest.digest,
+                advice="run `treering verify`; the checkpoint that was there is left as it is",
+            )
 
 
 def digest_tensors(state: TrainingState) -> dict[str, str]:
@@ -77,15 +92,27 @@ def load_checkpoint(folder: Path, step: int, run_digest: str) -> TrainingState:
         ManifestError: When a file is not what the manifest says.
         FormatError: When a file cannot be read.
         IntegrityError: When the checkpoint belongs to another run, or a tensor is not what was saved.
+        InputError: When only the weights of this step were kept.
     """
     place = folder / checkpoint_name(step)
     record = read_checkpoint_record(place, run_digest)
-    optimizer = _load_tensors(place / "optimizer.safetensors")
-    weights = _load_tensors(place / "weights.safetensors")
+    weights = _load_tensors(place / _WEIGHTS_FILE)
+    optimizer = _load_moments(place, step, weights)
     _compare(place, {**weights, **optimizer}, record["tensors"])
     _refuse_odd(place, optimizer.keys(), {f"{kind}.{name}" for kind in _MOMENTS for name in weights})
     groups = ({name: optimizer[f"{kind}.{name}"] for name in weights} for kind in _MOMENTS)
     return TrainingState(int(record["step"]), weights, *groups)
+
+
+def load_kept(folder: Path, step: int, run_digest: str) -> TrainingState:
+    """Return what was kept of a step, verified: the whole state, or one without moments.
+
+    Raises:
+        ManifestError, FormatError, IntegrityError: As for `load_checkpoint`.
+    """
+    if step == 0 or keeps_moments(folder / checkpoint_name(step)):
+        return load_checkpoint(folder, step, run_digest)
+    return TrainingState(step, load_weights(folder, step, run_digest), {}, {})
 
 
 def load_weights(folder: Path, step: int, run_digest: str) -> dict[str, Tensor]:
@@ -96,7 +123,7 @@ def load_weights(folder: Path, step: int, run_digest: str) -> dict[str, Tensor]:
     """
     place = folder / checkpoint_name(step)
     record = read_checkpoint_record(place, run_digest)
-    weights = _load_tensors(place / "weights.safetensors")
+    weights = _load_tensors(place / _WEIGHTS_FILE)
     _compare(place, weights, {name: digest for name, digest in record["tensors"].items() if not name.startswith(_MOMENTS)})
     return weights
 
@@ -128,6 +155,41 @@ def saved_steps(folder: Path) -> list[int]:
     """Return the steps of all whole checkpoints in a folder, ascending; what was not finished is not among them."""
     names = [path.parent.name for path in folder.glob(f"step*/{MANIFEST}")]
     return sorted(int(name.removeprefix("step")) for name in names if name.removeprefix("step").isdigit())
+
+
+def keeps_moments(place: Path) -> bool:
+    """Return whether a checkpoint's folder has a file of moments."""
+    return (place / _MOMENTS_FILE).exists()
+
+
+def refuse_non_finite(state: TrainingState) -> None:
+    """Do nothing where every number of a state is finite.
+
+    Raises:
+        NonFiniteError: When a weight or moment is not.
+    """
+    weights, optimizer = named_tensors(state)
+    wrong = [name for name, tensor in {**weights, **optimizer}.items() if not bool(torch.isfinite(tensor).all())]
+    if wrong:
+        raise NonFiniteError(
+            "the state to be saved has numbers that are not finite",
+            where=checkpoint_name(state.step),
+            found=", ".join(wrong[:5]) + (" …" if len(wrong) > 5 else ""),
+            advice="lower the learning rate or lengthen the warmup, under another name; earlier checkpoints stay",
+        )
+
+
+def _load_moments(place: Path, step: int, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if keeps_moments(place):
+        return _load_tensors(place / _MOMENTS_FILE)
+    if step == 0:
+        return named_tensors(TrainingState(0, dict(weights), *zero_moments(weights)))[1]
+    raise InputError(
+        "of this step only the weights were kept, so training cannot go on from it",
+        where=place,
+        expected=f"a file {_MOMENTS_FILE}",
+        advice="take a step at which the recipe's checkpoints section keeps the moments (resumable_every)",
+    )
 
 
 def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -165,14 +227,3 @@ def _compare(place: Path, tensors: dict[str, Tensor], expected: dict[str, str]) 
 def _refuse_odd(place: Path, found: Set[str], expected: Set[str]) -> None:
     if odd := sorted(found ^ expected):
         raise IntegrityError("the tensors are not those of the record", where=place, found=f"{odd[0]} is on one side only")
-
-
-def _refuse_non_finite(step: int, tensors: dict[str, Tensor]) -> None:
-    wrong = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
-    if wrong:
-        raise NonFiniteError(
-            "the state to be saved has numbers that are not finite",
-            where=checkpoint_name(step),
-            found=", ".join(wrong[:5]) + (" …" if len(wrong) > 5 else ""),
-            advice="lower the learning rate or lengthen the warmup, under another name; earlier checkpoints stay",
-        )

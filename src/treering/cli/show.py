@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 from treering.cli.arguments import Json, Target
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from treering.config.schema import Recipe
     from treering.training.history import Entry
 
 NAME = "show"
-_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-_STATE_BYTES = 4 * _BYTES["float32"]  # a weight, its gradient and two moments
+_STATE_BYTES = 4 * 4  # a weight, its gradient and two moments, in fp32
 
 
 def command(target: Target, as_json: Json = False) -> None:
@@ -28,7 +29,7 @@ def command(target: Target, as_json: Json = False) -> None:
     recipe = read_recipe(target / "recipe.yaml" if target.is_dir() else target)
     find_tasks(recipe.evaluation.tasks)
     digests = {"recipe_digest": recipe_digest(recipe), "run_digest": run_digest(recipe)}
-    record = {**digests, **_consequences(recipe)}
+    record = {**digests, **_consequences(recipe, _tokenizer_bytes(recipe, target))}
     history = _history(target)
     if as_json:
         told = {"history": [entry.body for entry in history]} if history else {}
@@ -38,23 +39,42 @@ def command(target: Target, as_json: Json = False) -> None:
     print_next(command_text("batch", 0, target) if target.is_dir() else command_text("run", target))
 
 
-def _consequences(recipe: "Recipe") -> dict[str, Any]:
-    from treering.checkpoints.schedule import planned_steps
+def _tokenizer_bytes(recipe: "Recipe", target: "Path") -> int | None:
+    """Return the size of the tokenizer that every revision brings, or None where it is yet to be trained."""
+    from pathlib import Path
+
+    from treering.config.schema import LoadedTokenizer
+
+    settings = recipe.tokens.tokenizer
+    files = [target / "tokens" / "tokenizer.json", *([Path(settings.path)] if isinstance(settings, LoadedTokenizer) else [])]
+    return next((file.stat().st_size for file in files if file.is_file()), None)
+
+
+def _consequences(recipe: "Recipe", tokenizer_bytes: int | None) -> dict[str, Any]:
+    from treering.checkpoints.schedule import planned_steps, resumable_steps
+    from treering.checkpoints.sizes import checkpoint_sizes, safetensors_bytes
+    from treering.model.shapes import parameter_shapes
     from treering.training.estimate import training_seconds
     from treering.training.run import count_record
 
     counts = count_record(recipe)
     kept = planned_steps(recipe.checkpoints, recipe.training.steps)
-    checkpoint_bytes = 3 * _BYTES["float32"] * counts["parameters"]
-    revision_bytes = _BYTES[recipe.revisions.dtype] * counts["parameters"]
+    sizes = checkpoint_sizes(recipe)
+    revision_bytes = safetensors_bytes(parameter_shapes(recipe.model), recipe.revisions.dtype) + (tokenizer_bytes or 0)
     tokens_per_step = recipe.training.global_batch_size * recipe.order.sequence_length
     return {
         **counts,
         "tokens_per_step": tokens_per_step,
         "tokens": tokens_per_step * recipe.training.steps,
         "checkpoint_steps": list(kept),
+        "resumable_steps": list(resumable_steps(recipe.checkpoints, recipe.training.steps)),
         "state_memory_bytes": _STATE_BYTES * counts["parameters"],
-        "checkpoint_bytes": checkpoint_bytes * len(kept),
+        "saving_memory_bytes": 3 * 4 * counts["parameters"],
+        "checkpoint_weights_bytes": sizes.weights_bytes,
+        "checkpoint_moments_bytes": sizes.moments_bytes,
+        "checkpoint_bytes": sizes.weights_bytes + sizes.moments_bytes,
+        "beside_bytes": sizes.beside_bytes,
+        "tokenizer_bytes": tokenizer_bytes,
         "revision_bytes": revision_bytes * len(kept),
         "estimated_training_seconds": training_seconds(recipe.training, counts["floating_point_operations"]),
     }
@@ -63,17 +83,23 @@ def _consequences(recipe: "Recipe") -> dict[str, Any]:
 def _lines(record: dict[str, Any]) -> list[str]:
     from treering.cli.terminal import duration_text, size_text
 
-    steps, seconds = record["checkpoint_steps"], record["estimated_training_seconds"]
+    steps, whole, seconds = record["checkpoint_steps"], record["resumable_steps"], record["estimated_training_seconds"]
     disk = record["checkpoint_bytes"] + record["revision_bytes"]
+    on_top = "" if record["tokenizer_bytes"] else ", each with the tokenizer on top, which is yet to be trained"
+    beside = f"; while training, {size_text(record['beside_bytes'])} more" if record["beside_bytes"] else ""
     time_text = "not on this machine: it has no GPU" if seconds is None else f"about {duration_text(seconds)} on this machine"
     return [
         f"parameters        {record['parameters']:,} ({record['parameters_without_embeddings']:,} without embeddings)",
         f"tokens per step   {record['tokens_per_step']:,}",
         f"tokens            {record['tokens']:,}",
         f"checkpoints       {len(steps)}: {_steps_text(steps)}",
-        f"disk              {size_text(disk)}: checkpoints {size_text(record['checkpoint_bytes'])}, "
-        f"revisions {size_text(record['revision_bytes'])}; the corpus comes on top, once as text and once as tokens",
-        f"memory            {size_text(record['state_memory_bytes'])} for weights, gradients and moments; activations on top",
+        f"resumable         {len(whole)}: {_steps_text(whole)}",
+        f"disk              {size_text(disk)}: checkpoints {size_text(record['checkpoint_bytes'])} (weights "
+        f"{size_text(record['checkpoint_weights_bytes'])}, moments {size_text(record['checkpoint_moments_bytes'])}), "
+        f"revisions {size_text(record['revision_bytes'])}{on_top}{beside}; the corpus comes on top, once as text and once as "
+        "tokens",
+        f"memory            {size_text(record['state_memory_bytes'])} for weights, gradients and moments, "
+        f"{size_text(record['saving_memory_bytes'])} for the copy that is saved; activations on top",
         f"operations        {record['floating_point_operations']:.3g} floating-point",
         f"training time     {time_text} (from its matrix-product rate; good to a factor of two)",
         f"recipe digest     {record['recipe_digest']}",

@@ -244,10 +244,15 @@ PYTHIA_EARLY_STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class CheckpointsSection(Section):
-    """Which steps are kept: those of `at` that the run reaches, every `every` steps, and the last."""
+    """Which steps are kept: those of `at` that the run reaches, every `every` steps, and the last.
+
+    Of a kept step that is no multiple of `resumable_every` only the weights are; of the last step the optimizer's moments are
+    kept whatever its number, and step 0 can always be resumed, its moments being zero.
+    """
 
     at: tuple[Count, ...] = PYTHIA_EARLY_STEPS
     every: PositiveCount = 1000
+    resumable_every: PositiveCount = 1
 
 
 class RevisionsSection(Section):

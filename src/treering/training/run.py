@@ -1,14 +1,14 @@
 """Consuming the loop, from wherever the run stands to its last step."""
 
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from treering.checkpoints.schedule import checkpoint_name, planned_steps
+from treering.checkpoints.schedule import checkpoint_name, planned_steps, resumable_steps
 from treering.checkpoints.state import TrainingState, initial_state
-from treering.checkpoints.store import load_checkpoint, saved_steps
+from treering.checkpoints.store import keeps_moments, load_checkpoint, saved_steps
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import Recipe, TrainingSection
@@ -74,12 +74,16 @@ def finished_checkpoints(run: RunDirectory) -> dict[int, str]:
 
     Raises:
         InputError: When the run has not been trained to the end.
-        IntegrityError: When a planned checkpoint is missing, or one is not what its manifest says.
+        IntegrityError: When a planned checkpoint is missing, one is not what its manifest says, or the moments are not kept
+            where the recipe says.
     """
     run.verified("checkpoints")
     folder, planned = run.stage("checkpoints"), planned_steps(run.recipe.checkpoints, run.recipe.training.steps)
     if (found := saved_steps(folder)) != list(planned):
         raise IntegrityError("the checkpoints are not those planned", where=folder, expected=planned, found=found)
+    whole = [step for step in resumable_steps(run.recipe.checkpoints, run.recipe.training.steps) if step > 0]
+    if (kept := [step for step in planned if keeps_moments(folder / checkpoint_name(step))]) != whole:
+        raise IntegrityError("the moments are not kept where planned", where=folder, expected=whole, found=kept)
     # The files of each are among those just verified.
     return {step: read_manifest(folder / checkpoint_name(step)).digest for step in planned}
 
@@ -98,10 +102,11 @@ def _advance(run: RunDirectory, opening: Opening, device: torch.device, progress
     state = ranks.place(_load(run, place), device)
     ranks.agree("the step to go on from", digest_value(state.step))
     history = History(run, ranks.world_size) if ranks.rank == 0 else nullcontext()
+    keeper = Keeper(run, opening, place, batches) if ranks.rank == 0 else Bystander()
     with (
         StopSignals() as signals,
-        closing(Keeper(run, opening, place, batches) if ranks.rank == 0 else Bystander()) as keeper,
-        history,
+        history,  # entered when the ledger has been cut, left when all is written
+        keeper,
         progress.task("training", recipe.training.steps, "steps") as task,
     ):
         task.advance(state.step)
@@ -111,8 +116,8 @@ def _advance(run: RunDirectory, opening: Opening, device: torch.device, progress
             kept = report.step in planned
             keeper.update(report, ranks.collect(state) if kept else None)
             if ranks.any([signals.received])[0] and report.step < recipe.training.steps:
-                if not kept:
-                    keeper.preempted(ranks.collect(state))
+                keeper.preempted(None if kept else ranks.collect(state))
+                ranks.agree("the step to stop at", digest_value(report.step))  # nobody leaves before all is written
                 raise _preemption(run, report.step)
             _tell(task, report)
 
@@ -138,8 +143,11 @@ def _preemption(run: RunDirectory, step: int) -> PreemptionError:
 
 def _place_to_resume(run: RunDirectory) -> Path | None:
     """Return the latest whole state's folder, or None where there is none yet."""
-    folders = (run.stage("checkpoints"), preempted_states(run))
-    saved = [(step, folder / checkpoint_name(step)) for folder in folders for step in saved_steps(folder)]
+    kept, beside = run.stage("checkpoints"), preempted_states(run)
+    section, last = run.recipe.checkpoints, run.recipe.training.steps
+    weights_alone = set(planned_steps(section, last)) - set(resumable_steps(section, last))
+    saved = [(step, kept / checkpoint_name(step)) for step in saved_steps(kept) if step not in weights_alone]
+    saved += [(step, beside / checkpoint_name(step)) for step in saved_steps(beside)]
     return max(saved, key=lambda found: found[0])[1] if saved else None
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from treering.checkpoints.state import TrainingState, named_tensors
-from treering.checkpoints.store import load_checkpoint
+from treering.checkpoints.store import load_kept
 from treering.config.differences import differences
 from treering.config.digests import STAGES, run_digest
 from treering.config.run_directory import RunDirectory
@@ -72,7 +72,7 @@ def _tensors(
 
 
 def _state(run: RunDirectory, step: int) -> TrainingState:
-    return load_checkpoint(run.stage("checkpoints"), step, run_digest(run.recipe))
+    return load_kept(run.stage("checkpoints"), step, run_digest(run.recipe))
 
 
 def _tensors_of(step: int, first: TrainingState, second: TrainingState) -> Iterator[dict[str, Any]]:

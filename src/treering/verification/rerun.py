@@ -5,9 +5,9 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
-from treering.checkpoints.schedule import planned_steps
+from treering.checkpoints.schedule import checkpoint_name, planned_steps, resumable_steps
 from treering.checkpoints.state import TrainingState, named_tensors
-from treering.checkpoints.store import digest_tensors, load_checkpoint, split_digests
+from treering.checkpoints.store import digest_tensors, load_checkpoint, load_kept, read_checkpoint_record, split_digests
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import Recipe
@@ -50,13 +50,13 @@ def verify_segment(run: RunDirectory, segment: Segment, progress: Progress = SIL
 
 def _judge(run: RunDirectory, segment: Segment, progress: Progress) -> Check:
     """Judge a segment on other hardware, from each of its checkpoints to the next: the shorter, the less noise."""
-    kept = planned_steps(run.recipe.checkpoints, run.recipe.training.steps)
-    inside = [step for step in kept if segment.start <= step <= segment.stop]
-    if inside[-1] != segment.stop:
+    schedule = run.recipe.checkpoints, run.recipe.training.steps
+    if segment.stop not in planned_steps(*schedule):
         found = f"the bits differ, and step{segment.stop} was not kept, so there are no weights to judge by"
         return Check(segment.name, Verdict.NOT_RUN, found)
-    checks = []
-    for pair in pairwise(inside):
+    checks, resumable = [], resumable_steps(*schedule)
+    inside = [step for step in resumable if segment.start <= step < segment.stop]
+    for pair in pairwise([*inside, segment.stop]):
         checks.extend(_judge_stretch(run, Segment(*pair), segment.name, progress))
     return max(checks, key=lambda check: _SEVERITY.index(check.verdict))
 
@@ -73,7 +73,7 @@ def _judge_stretch(run: RunDirectory, stretch: Segment, name: str, progress: Pro
             elsewhere.advance()
             if line.checkpoint is not None:
                 reports = [before.report for before in lines[: len(here.outcome.reports)] if before.report is not None]
-                yield judge(name, start, Outcome(reports, _published(run, line.step)), here.outcome, elsewhere.outcome)
+                yield judge(name, start, Outcome(reports, _kept(run, line.step)), here.outcome, elsewhere.outcome)
             task.advance()
 
 
@@ -88,6 +88,11 @@ class _Rerun:
     def advance(self) -> None:
         set_arithmetic(self._threads)
         self.outcome.reports.append(next(self._loop))
+
+
+def _kept(run: RunDirectory, step: int) -> TrainingState:
+    """Return what was kept of a step: all weights, and moments or none."""
+    return load_kept(run.stage("checkpoints"), step, run_digest(run.recipe))
 
 
 def _published(run: RunDirectory, step: int) -> TrainingState:
@@ -117,10 +122,14 @@ def _differences_of_numbers(published: dict[str, Any], again: dict[str, Any]) ->
 def _differences_of_state(run: RunDirectory, line: LedgerLine, state: TrainingState) -> Iterator[str]:
     if line.checkpoint is None or Kept(*split_digests(digest_tensors(state))) == line.checkpoint:
         return
-    published = _published(run, line.step)
+    published = _kept(run, line.step)
     for theirs, ours in zip(named_tensors(published), named_tensors(state), strict=True):
         for name, tensor in theirs.items():
             if (apart := first_difference(tensor, ours[name])) is not None:
                 where = f"step{line.step}: {name}, number {apart['index']} of {apart['numbers']}"
                 yield "{}: {!r} published, {!r} here; {} differ".format(where, *apart["values"], apart["differing"])
+    recorded = read_checkpoint_record(run.stage("checkpoints") / checkpoint_name(line.step), run_digest(run.recipe))["tensors"]
+    for name, found in digest_tensors(state).items():
+        if recorded.get(name) != found:  # moments that were not kept have left their digests
+            yield f"step{line.step}: {name}: {recorded.get(name)} published, {found} here"
     yield f"step{line.step}: the ledger's digests are not those of the state"

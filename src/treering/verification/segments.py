@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from treering.checkpoints.schedule import planned_steps
+from treering.checkpoints.schedule import resumable_steps
 from treering.config.run_directory import RunDirectory
 from treering.errors import InputError
 from treering.training.run import finished_checkpoints
@@ -26,18 +26,21 @@ class Segment:
 
 
 def all_segments(run: RunDirectory) -> list[Segment]:
-    """Return the segments from each kept checkpoint to the next."""
-    return [Segment(start, stop) for start, stop in pairwise(finished_checkpoints(run))]
+    """Return the segments from each checkpoint that can be resumed to the next."""
+    finished_checkpoints(run)
+    return [
+        Segment(start, stop) for start, stop in pairwise(resumable_steps(run.recipe.checkpoints, run.recipe.training.steps))
+    ]
 
 
 def refuse_absent(run: RunDirectory, segment: Segment) -> None:
-    """Do nothing where a segment lies in a run's recipe and begins at a planned checkpoint; no file is looked at.
+    """Do nothing where a segment lies in a run's recipe and begins at a checkpoint that can be resumed; no file is looked at.
 
     Raises:
         InputError: When it does not.
     """
     last = run.recipe.training.steps
-    kept = planned_steps(run.recipe.checkpoints, last)
+    kept = resumable_steps(run.recipe.checkpoints, last)
     if segment.start not in kept or not segment.start < segment.stop <= last:
         raise InputError(
             "this segment cannot be re-run",

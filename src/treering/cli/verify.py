@@ -18,15 +18,17 @@ def command(
         list[str] | None, typer.Option("--segment", help="Re-run updates A:B from checkpoint A; may be given several times.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Re-run every segment from one checkpoint to the next.")] = False,
+    data: Annotated[bool, typer.Option("--data", help="Make corpus, tokens and order again from their sources.")] = False,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Check every file, the ledger and the card; re-run segments of the training and compare them bit by bit.
+    """Check every file, the ledger and the card; make the data and segments of the training again and compare them bit by bit.
 
-    Exit code 0: all that was looked at is as published; 1: something is not; 3: a segment could not be judged here.
+    Exit code 0: all that was looked at is as published; 1: something is not; 3: a segment or the data could not be judged here.
     """
     from treering.cli.results import choose_run
     from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next, say
+    from treering.verification.data import verify_data, with_data
     from treering.verification.files import check_files
     from treering.verification.segments import all_segments, refuse_absent, verify_segment
     from treering.verification.verdicts import Verdict, write_checks
@@ -36,9 +38,14 @@ def command(
     for part in wanted:
         refuse_absent(run, part)  # before anything long begins
     records = [write_checks(run, "files", check_files(run, progress))]
-    for part in [*wanted, *(all_segments(run) if every else [])]:
-        check = verify_segment(run, part, progress)
-        records.append(write_checks(run, f"segment-{part.start}-{part.stop}", [check], start=part.start, stop=part.stop))
+    if data:
+        records.append(write_checks(run, "data", [verify_data(run, progress)]))
+    if parts := [*wanted, *(all_segments(run) if every else [])]:
+        with with_data(run, progress) as whole:
+            for part in parts:
+                check = verify_segment(whole, part, progress)
+                about = {"start": part.start, "stop": part.stop}
+                records.append(write_checks(run, f"segment-{part.start}-{part.stop}", [check], **about))
     checks = [check for record in records for check in record["checks"]]
     if as_json:
         print_json({"checks": checks})

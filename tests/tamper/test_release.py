@@ -70,13 +70,12 @@ def test_a_thousand_bytes_flipped_anywhere_are_all_seen(release: RunDirectory) -
     for number, (name, place, change) in enumerate(flips(release)):
         path = release.path / name
         before = path.read_bytes()
-        if name == RECIPE:
-            place %= observed
-        path.write_bytes(before[:place] + bytes([before[place] ^ change]) + before[place + 1 :])
+        at = place % observed if name == RECIPE else place
+        path.write_bytes(before[:at] + bytes([before[at] ^ change]) + before[at + 1 :])
         stage = None if name == RECIPE or number in whole else name.partition("/")[0]
         found = seen(release.path, stage)
-        assert found, f"{name}, byte {place}, xor {change}"
-        assert found <= NAMED, (name, place, found)
+        assert found, f"{name}, byte {at}, xor {change}"
+        assert found <= NAMED, (name, at, found)
         path.write_bytes(before)
     assert not seen(release.path)
 
@@ -85,8 +84,8 @@ def test_each_file_dropped_is_seen(release: RunDirectory) -> None:
     for name in release_files(release):
         path, away = release.path / name, release.path.parent / "away"
         path.rename(away)
-        stage = None if name.count("/") == 0 or name.endswith("manifest.json") and name.count("/") == 1 else name.split("/")[0]
-        found = seen(release.path, stage)
+        of_run = name == RECIPE or name in {f"{stage}/manifest.json" for stage in STAGES}
+        found = seen(release.path, None if of_run else name.partition("/")[0])
         assert found, name
         assert found <= NAMED, (name, found)
         away.rename(path)
@@ -96,7 +95,8 @@ def test_each_file_dropped_is_seen(release: RunDirectory) -> None:
 def test_a_file_too_many_is_seen(release: RunDirectory, name: str) -> None:
     (release.path / name).parent.mkdir(exist_ok=True)
     (release.path / name).write_text("x", encoding="utf-8")
-    assert "ManifestError" in seen(release.path, name.split("/")[0] if name.split("/")[0] in STAGES else None)
+    top = name.partition("/")[0]
+    assert "ManifestError" in seen(release.path, top if top in STAGES else None)
 
 
 def test_a_file_renamed_and_an_empty_folder_are_seen(release: RunDirectory) -> None:

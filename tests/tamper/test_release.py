@@ -19,7 +19,7 @@ from treering.provenance.manifests import read_manifest, write_manifest
 from treering.verification.files import check_files, check_stage
 from treering.verification.verdicts import Check, Verdict
 
-FLIPS, WHOLE_LOOKS = 1000, 10
+FLIPS, WHOLE_LOOKS = 1000, 25
 NAMED = {"ManifestError", "IntegrityError", "FormatError", "ClaimError", "RecipeError", "InputError"}
 
 

@@ -32,7 +32,7 @@ VERBS = {
     "revisions": "export, install",
     "evaluation": "evaluate",
     "card": "card",
-    "verification": "verify",
+    "verification": "verify, diff",
 }
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from treering.order.batches import Batches
 from treering.order.order import Order
 from treering.order.permutation import Permutation
+from treering.training.tree import share
 
 # Were the order truly random, each of the tests of chance here would fail by bad luck once in a million times. Seeds are
 # fixed, so each fails always or never.
@@ -106,3 +107,18 @@ def test_a_seed_says_nothing_about_the_next() -> None:
 def test_the_test_of_chance_sees_an_order_that_is_not_fair() -> None:
     drawn = orders(10, 1500)
     assert not chi_square_is_fair((order[0] if order[0] or seed % 3 else 1 for seed, order in enumerate(drawn)), 10)
+
+
+@given(
+    world_size=st.integers(1, 12), micro_batches=st.integers(1, 16), micro_batch_size=st.integers(1, 5), steps=st.integers(0, 6)
+)
+def test_the_ranks_micro_batches_tile_the_order(world_size: int, micro_batches: int, micro_batch_size: int, steps: int) -> None:
+    batches = Batches(np.arange(9), Order(8, 1), 1, micro_batches * micro_batch_size)
+    eaten = [
+        position
+        for step in range(steps)
+        for rank in range(world_size)
+        for leaf in share(micro_batches, world_size, rank)
+        for position in batches.positions(step)[leaf * micro_batch_size : (leaf + 1) * micro_batch_size].tolist()
+    ]
+    assert eaten == list(range(steps * batches.global_batch_size))

@@ -16,6 +16,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def command(
     target: Target,
+    data: Annotated[bool, typer.Option("--data", help="Make corpus, tokens and order again from their sources.")] = False,
     segment: Annotated[
         list[str] | None, typer.Option("--segment", help="Re-run updates A:B from checkpoint A; may be given several times.")
     ] = None,
@@ -26,9 +27,9 @@ def command(
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Check every file, the ledger and the card; re-run segments of the training and compare them bit by bit.
+    """Check every file, the ledger and the card; make the data and segments of the training again and compare them bit by bit.
 
-    Exit code 0: all that was looked at is as published; 1: something is not; 3: a segment could not be judged here.
+    Exit code 0: all that was looked at is as published; 1: something is not; 3: a segment or the data could not be judged here.
     """
     from treering.cli.results import choose_run
     from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next
@@ -37,7 +38,7 @@ def command(
 
     drawn = secrets.randbits(32) if seed is None else seed
     seconds = None if budget is None else _duration(budget)
-    wanted = Wanted(tuple(map(_segment, segment or [])), every, sample, drawn, seconds)
+    wanted = Wanted(tuple(map(_segment, segment or [])), every, sample, drawn, seconds, data)
     run = choose_run(target, runs)
     record = verify(run, wanted, TerminalProgress())
     if as_json:
@@ -53,7 +54,7 @@ def command(
 def _print(record: dict[str, Any]) -> None:
     from treering.cli.terminal import say
 
-    for check in [*record["files"], *record["segments"]]:
+    for check in _checks(record):
         say(f"{check['verdict']:<10} {check['name']}" + (f"\n           {check['found']}" if check["found"] else ""))
     if record["seed"] is not None:
         say(f"picked by --seed {record['seed']}")
@@ -61,13 +62,17 @@ def _print(record: dict[str, Any]) -> None:
         say(f"{len(passed)} segments passed over, for which the time was too short: {' '.join(passed)}")
 
 
+def _checks(record: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*record["files"], *record["data"], *record["segments"]]
+
+
 def _exit_code(record: dict[str, Any]) -> int:
     from treering.verification.verdicts import Verdict
 
-    verdicts = [check["verdict"] for check in [*record["files"], *record["segments"]]]
+    verdicts = [check["verdict"] for check in _checks(record)]
     if Verdict.DIVERGED in verdicts:
         return 1
-    judged = [check["verdict"] != Verdict.NOT_RUN for check in record["segments"]]
+    judged = [check["verdict"] != Verdict.NOT_RUN for check in [*record["data"], *record["segments"]]]
     return 0 if all(judged) and (judged or not record["passed_over"]) else 3
 
 

@@ -43,6 +43,10 @@ class Order:
         found = (epoch * self.sequences + place for epoch, place in enumerate(places))
         return [position for position in found if position < stop]
 
+    def places(self, epoch: int, sequence_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where in an epoch each sequence stands, counted from the epoch's first position, int64 [sequence_ids]."""
+        return _permutation(self.sequences, self.seed, epoch).inverse(sequence_ids)
+
 
 @lru_cache(maxsize=64)
 def _permutation(sequences: int, seed: int, epoch: int) -> Permutation:

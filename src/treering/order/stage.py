@@ -27,7 +27,7 @@ def prepare_order(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
     if manifest := run.find("order", reads):
         return manifest
     with progress.task("order"), whole_directory(run.stage("order")) as folder:
-        write_record(folder / "order.json", "order", 1, _describe(run))
+        write_record(folder / "order.json", "order", 1, describe_order(run))
         run.seal(folder, "order", reads)
     return run.verified("order")
 
@@ -61,7 +61,13 @@ def arrange(recipe: Recipe, tokens: np.ndarray) -> Batches:
     return Batches(tokens, Order(sequences, recipe.order.seed), length, recipe.training.global_batch_size)
 
 
-def _describe(run: RunDirectory) -> dict[str, object]:
+def describe_order(run: RunDirectory) -> dict[str, object]:
+    """Return the body of `order/order.json`.
+
+    Raises:
+        InputError: When the training tokens do not fill one sequence.
+        FormatError: When the token file cannot be read.
+    """
     batches = open_batches(run)
     order = batches.order
     return {

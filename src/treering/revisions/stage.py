@@ -31,6 +31,7 @@ from treering.training.determinism import set_arithmetic
 from treering.training.run import finished_checkpoints
 from treering.training.schedule import learning_rate
 
+LISTED = ("name", "step", "tokens", "checkpoint_digest", "weights_digest", "same_weights_as", "agreement")
 _GATE_ROWS = 2
 _GATE_TEXTS = 4
 
@@ -156,19 +157,18 @@ def _samples(documents: DocumentStore, held_out: TokenStore, tokenizer: Tokenize
 
 
 def _describe(run: RunDirectory, records: list[dict[str, Any]]) -> dict[str, Any]:
-    _name_equals(run, records)
+    name_equals(run, records)
     last = run.stage("revisions") / records[-1]["name"]
-    kept = ("name", "step", "tokens", "checkpoint_digest", "weights_digest", "same_weights_as", "agreement")
     return {
         "main": records[-1]["name"],
         "dtype": run.recipe.revisions.dtype,
         "memory_float16_bytes": _memory_bytes(last, torch.float16),
-        "float32_disk_bytes": _float32_disk_bytes(run, last),
-        "revisions": [{key: record[key] for key in kept} for record in records],
+        "float32_disk_bytes": float32_disk_bytes(run, last),
+        "revisions": [{key: record[key] for key in LISTED} for record in records],
     }
 
 
-def _name_equals(run: RunDirectory, records: list[dict[str, Any]]) -> None:
+def name_equals(run: RunDirectory, records: list[dict[str, Any]]) -> None:
     """Say of each revision which earlier one has the same weights, and refuse what no rate or rounding explains.
 
     Raises:
@@ -191,7 +191,12 @@ def _memory_bytes(folder: Path, dtype: torch.dtype) -> int:
     return sum(storages.values())
 
 
-def _float32_disk_bytes(run: RunDirectory, folder: Path) -> int:
+def float32_disk_bytes(run: RunDirectory, folder: Path) -> int:
+    """Return the bytes that the last revision's weights take in fp32, on the disk.
+
+    Raises:
+        IntegrityError: When the checkpoint is not what was saved.
+    """
     if run.recipe.revisions.dtype == "float32":
         return sum(file.stat().st_size for file in weight_files(folder))
     scratch = run.path / ".float32.partial"

@@ -9,17 +9,19 @@ from treering.checkpoints.state import initial_state, weights_digest
 from treering.checkpoints.store import read_checkpoint_record, split_digests
 from treering.config.digests import STAGES, run_digest
 from treering.config.run_directory import RunDirectory
-from treering.errors import IntegrityError, TreeringError
+from treering.errors import EnvironmentMismatch, IntegrityError, ManifestError, TreeringError
 from treering.provenance.canonical import read_record
 from treering.provenance.manifests import MANIFEST
 from treering.provenance.progress import SILENCE, Progress
-from treering.revisions.records import read_revisions
 from treering.training.history import history_path, read_history
 from treering.training.ledger import Kept
 from treering.training.run import finished_checkpoints, finished_ledger
+from treering.verification.contents import check_batches, check_order, check_tokens
+from treering.verification.leftovers import check_card_recipe, check_form, check_leftovers
+from treering.verification.revisions import check_revisions
 from treering.verification.verdicts import Check, Verdict
 
-_Look = Callable[[RunDirectory], object]
+_Look = Callable[[RunDirectory], str | None]
 _HISTORY = "observe/history.jsonl"  # in no manifest: a run may be published without it
 
 
@@ -34,14 +36,24 @@ def check_files(run: RunDirectory, progress: Progress = SILENCE) -> list[Check]:
     return checks
 
 
+def check_stage(run: RunDirectory, stage: str) -> Check:
+    """Look at one stage's files, the form of its records, the recipe and what it was made from; return what was found."""
+    return _check(run, f"{stage}: files, recipe and what it was made from", (stage,), partial(_stage, stage=stage))
+
+
 def _looks() -> Iterator[tuple[str, tuple[str, ...], _Look]]:
+    yield "run: nothing in it that no manifest lists", (), check_leftovers
     for stage in STAGES:
         yield f"{stage}: files, recipe and what it was made from", (stage,), partial(_stage, stage=stage)
+    yield "tokens: each document's text and tokens make each other", ("corpus", "tokens"), check_tokens
+    yield "order: a bijection in each epoch, tiled by the batches", ("tokens", "order"), check_order
     trained = ("tokens", "order", "checkpoints", "training")
     yield "ledger: every line bound to the one before, every checkpoint to its line", trained, _ledger
     yield "history: every line bound to the one before, each at a step of the ledger", (*trained, _HISTORY), _history
+    yield "ledger: every batch is made of the tokens that the order says", trained, _batches
     yield "step 0: the recipe's first weights", trained, _first_weights
-    yield "revisions: each is its checkpoint's", (*trained, "revisions"), _revisions
+    yield "revisions: each is its checkpoint's, byte by byte", (*trained, "revisions"), check_revisions
+    yield "card: its recipe is the run's", ("card",), check_card_recipe
     yield "card: every number follows from its record", ("card",), check_claims
 
 
@@ -49,14 +61,19 @@ def _check(run: RunDirectory, name: str, needed: tuple[str, ...], look: _Look) -
     if absent := [name for name in needed if not (run.path / (name if name == _HISTORY else f"{name}/{MANIFEST}")).exists()]:
         return Check(name, Verdict.NOT_RUN, f"{', '.join(absent)} not there")
     try:
-        look(run)
+        return Check(name, Verdict.REPRODUCED, look(run))
+    except EnvironmentMismatch as error:  # the machine could not look
+        return Check(name, Verdict.NOT_RUN, f"{type(error).__name__}: {error}")
     except TreeringError as error:
         return Check(name, Verdict.DIVERGED, f"{type(error).__name__}: {error}")
-    return Check(name, Verdict.REPRODUCED)
 
 
 def _stage(run: RunDirectory, stage: str) -> None:
-    for read, digest in run.verified(stage).reads.items():
+    manifest = run.verified(stage)
+    if manifest.stage != stage:
+        raise ManifestError("this is another stage's manifest", where=run.stage(stage), expected=stage, found=manifest.stage)
+    check_form(run.stage(stage))
+    for read, digest in manifest.reads.items():
         if read in STAGES and (run.stage(read) / MANIFEST).exists() and run.verified(read).digest != digest:
             raise IntegrityError(
                 "this stage was made from another one than is there",
@@ -95,6 +112,10 @@ def _history(run: RunDirectory) -> None:
             )
 
 
+def _batches(run: RunDirectory) -> str:
+    return check_batches(run, [line.report.batch_digest for line in finished_ledger(run) if line.report is not None])
+
+
 def _first_weights(run: RunDirectory) -> None:
     line = finished_ledger(run)[0]
     expected = weights_digest(initial_state(run.recipe.model).weights)
@@ -102,16 +123,3 @@ def _first_weights(run: RunDirectory) -> None:
         raise IntegrityError(
             "step 0 is not the recipe's initialisation", where=run.path, expected=expected, found=line.checkpoint.weights_digest
         )
-
-
-def _revisions(run: RunDirectory) -> None:
-    kept = {line.step: line.checkpoint.weights_digest for line in finished_ledger(run) if line.checkpoint is not None}
-    folder = run.stage("revisions")
-    for entry in read_revisions(folder)["revisions"]:
-        record = read_record(folder / entry["name"] / "revision.json", "revision", 1)
-        found = (record["name"], record["trained_digest"])
-        expected = (checkpoint_name(entry["step"]), kept.get(entry["step"]))
-        if found != expected:
-            raise IntegrityError(
-                "this revision is not its checkpoint's", where=folder / entry["name"], expected=expected, found=found
-            )

@@ -6,6 +6,7 @@ from typing import Any
 
 from treering.config.run_directory import RunDirectory
 from treering.provenance.progress import SILENCE, Progress
+from treering.verification.data import verify_data, with_data
 from treering.verification.files import check_files
 from treering.verification.rerun import verify_segment
 from treering.verification.sampling import Wanted, within_budget
@@ -17,8 +18,8 @@ def verify(run: RunDirectory, wanted: Wanted, progress: Progress = SILENCE) -> d
     """Check a run's files and re-run what is wanted of its training; return all checks, each also in a record of its own.
 
     Returns:
-        `files` and `segments`, lists of checks; `seed`, None where it picked nothing; `passed_over`, the segments for which the
-        time was too short.
+        `files`, `data` and `segments`, lists of checks; `seed`, None where it picked nothing; `passed_over`, the segments for
+        which the time was too short.
 
     Raises:
         InputError: When a segment is not in the run, or the run has not been trained.
@@ -28,20 +29,27 @@ def verify(run: RunDirectory, wanted: Wanted, progress: Progress = SILENCE) -> d
     """
     wanted.refuse_absent(run)  # before anything long begins
     files = write_checks(run, "files", check_files(run, progress))["checks"]
+    data = write_checks(run, "data", [verify_data(run, progress)])["checks"] if wanted.data else []
     chosen = wanted.choose(run)
-    done = list(_rerun(run, wanted, chosen, progress))
+    done: list[Check] = []
+    if chosen:
+        with with_data(run, progress) as whole:
+            done.extend(_rerun(run, whole, wanted, chosen, progress))
     names = {check.name for check in done}
     return {
         "files": files,
+        "data": data,
         "segments": [asdict(check) for check in done],
         "seed": wanted.seed if wanted.picks else None,
         "passed_over": [str(segment) for segment in chosen if segment.name not in names],
     }
 
 
-def _rerun(run: RunDirectory, wanted: Wanted, chosen: list[Segment], progress: Progress) -> Iterator[Check]:
+def _rerun(
+    run: RunDirectory, whole: RunDirectory, wanted: Wanted, chosen: list[Segment], progress: Progress
+) -> Iterator[Check]:
     def rerun(segment: Segment) -> Check:
-        check = verify_segment(run, segment, progress)
+        check = verify_segment(whole, segment, progress)
         write_checks(run, f"segment-{segment.start}-{segment.stop}", [check], start=segment.start, stop=segment.stop)
         return check
 

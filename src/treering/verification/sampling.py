@@ -17,7 +17,8 @@ from treering.verification.verdicts import Check
 class Wanted:
     """Which segments to re-run: those named, then every one, or a sample of so many, picked by the seed.
 
-    With a budget and nothing else, every one is wanted; all but the named ones then come in the seed's order.
+    With a budget and nothing else, every one is wanted; all but the named ones then come in the seed's order. `data` asks for
+    the data to be made again, too.
     """
 
     named: tuple[Segment, ...] = ()
@@ -25,6 +26,7 @@ class Wanted:
     sample: int = 0
     seed: int = 0
     budget_seconds: float | None = None
+    data: bool = False
 
     @property
     def picks(self) -> bool:

@@ -21,7 +21,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: what, how it ended, and what was found where it did not hold."""
+    """One thing that was looked at: what, how it ended, and what was found, or how much was looked at where it held."""
 
     name: str
     verdict: Verdict

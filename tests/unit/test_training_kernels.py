@@ -20,7 +20,8 @@ from treering.errors import EnvironmentMismatch
 from treering.training.determinism import describe_arithmetic, keep_compiled_code_apart, set_arithmetic
 from treering.training.kernels import refuse_kernels
 from treering.training.run import train
-from treering.verification.segments import Segment, verify_segment
+from treering.verification.rerun import verify_segment
+from treering.verification.segments import Segment
 from treering.verification.verdicts import Verdict
 
 # torch.compile warns of its own ways while it traces; outside pytest it keeps that to itself.

@@ -20,7 +20,8 @@ from treering.provenance.manifests import write_manifest
 from treering.training.ledger import Kept, Ledger, Opening
 from treering.training.run import finished_checkpoints, finished_ledger, train
 from treering.verification.files import check_files
-from treering.verification.segments import Segment, all_segments, verify_segment
+from treering.verification.rerun import verify_segment
+from treering.verification.segments import Segment, all_segments
 from treering.verification.verdicts import Verdict
 
 PLANNED = [0, 1, 2, 4, 6, 12]  # of these, step 4 and the last are whole, and step 0 has moments of zero

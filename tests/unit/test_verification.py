@@ -8,17 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from forging import forge, reseal
 from safetensors.torch import load_file, save_file
 from training_making import files, outcome
 
-from treering.checkpoints.schedule import resumable_steps
-from treering.checkpoints.state import TrainingState, without_moments
-from treering.checkpoints.store import digest_tensors, load_checkpoint, save_checkpoint, split_digests
+from treering.checkpoints.state import TrainingState
+from treering.checkpoints.store import load_checkpoint, save_checkpoint
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.errors import InputError
 from treering.provenance.canonical import canonical_json
-from treering.training.ledger import Kept, Ledger, Opening, read_ledger
 from treering.verification.files import check_files
 from treering.verification.rerun import verify_segment
 from treering.verification.segments import Segment, all_segments
@@ -33,40 +32,6 @@ def run(tiny_trained: RunDirectory, tmp_path: Path) -> RunDirectory:
     copy = RunDirectory(tmp_path / "elsewhere" / "tiny", tiny_trained.recipe)
     shutil.copytree(tiny_trained.path, copy.path)
     return copy
-
-
-def reseal(run: RunDirectory) -> None:
-    """Write the manifests anew, as a forger would."""
-    inputs = run.reads("tokens", "order")
-    run.seal(run.stage("checkpoints"), "checkpoints", inputs)
-    run.seal(run.stage("training"), "training", {**inputs, **run.reads("checkpoints")})
-
-
-def keeps_moments_at(run: RunDirectory, step: int) -> bool:
-    return step > 0 and step in resumable_steps(run.recipe.checkpoints, run.recipe.training.steps)
-
-
-def forge(run: RunDirectory, step: int, state: TrainingState) -> None:
-    """Put another state in a checkpoint's place, with ledger, bindings, records and manifests all made to fit it."""
-    folder, digest = run.stage("checkpoints"), run_digest(run.recipe)
-    opening = Opening(digest, run.reads("tokens", "order"))
-    path = run.stage("training") / "ledger.jsonl"
-    lines = list(read_ledger(path, opening))
-    states = {line.step: load_checkpoint(folder, line.step, digest) for line in lines if line.checkpoint} | {step: state}
-    ledger = Ledger(path, opening, 0, None)
-    for line in lines:
-        kept = Kept(*split_digests(digest_tensors(states[line.step]))) if line.step in states else None
-        ledger.begin(kept) if line.report is None else ledger.append(line.report, kept)
-        if line.step in states:
-            shutil.rmtree(folder / f"step{line.step}")  # what is there may not be replaced by something else
-            put = states[line.step] if keeps_moments_at(run, line.step) else without_moments(states[line.step])
-            digests = digest_tensors(states[line.step])
-            save_checkpoint(folder, put, digest, line.step * 8 * 32, ledger.digest, digests)
-    ledger.close()
-    record = run.stage("training") / "training.json"
-    body = json.loads(record.read_bytes())
-    record.write_text(json.dumps({**body, "ledger_digest": ledger.digest}), encoding="utf-8")
-    reseal(run)
 
 
 def verdicts(run: RunDirectory) -> dict[str, Verdict]:
@@ -87,7 +52,7 @@ def test_one_weight_moved_by_one_ulp_under_a_whole_forgery_diverges_and_is_named
     weight = state.weights["embed_out.weight"].view(-1)
     true = float(weight[77])
     weight[77] = torch.nextafter(weight[77], torch.tensor(torch.inf))
-    forge(run, 6, state)
+    forge(run, {6: state})
     assert verdicts(run)[LEDGER_CHECK] == Verdict.REPRODUCED  # every file fits every other
     check = verify_segment(run, Segment(4, 6))
     assert check.verdict == Verdict.DIVERGED
@@ -104,7 +69,7 @@ def test_one_weight_moved_by_one_ulp_under_a_whole_forgery_diverges_and_is_named
 def test_a_moment_that_was_changed_diverges(run: RunDirectory) -> None:
     state = load_checkpoint(run.stage("checkpoints"), 6, run_digest(run.recipe))
     state.second_moments["gpt_neox.final_layer_norm.bias"].mul_(1.5)
-    forge(run, 6, state)
+    forge(run, {6: state})
     check = verify_segment(run, Segment(4, 6))
     assert check.verdict == Verdict.DIVERGED
     assert "second_moment.gpt_neox.final_layer_norm.bias" in str(check.found)
@@ -119,7 +84,7 @@ def test_on_another_machine_equal_bits_are_reproduced_and_what_is_too_far_away_d
     assert verify_segment(run, Segment(4, 6)).verdict == Verdict.REPRODUCED
     state = load_checkpoint(run.stage("checkpoints"), 6, run_digest(run.recipe))
     state.weights["embed_out.weight"].mul_(1.001)
-    forge(run, 6, state)
+    forge(run, {6: state})
     check = verify_segment(run, Segment(4, 6))
     assert check.verdict == Verdict.DIVERGED
     assert "weights of embed_out.weight" in str(check.found)
@@ -170,7 +135,7 @@ def _groups(state: TrainingState) -> tuple[dict[str, torch.Tensor], ...]:
 def test_other_first_weights_than_the_recipes_are_seen(run: RunDirectory) -> None:
     state = load_checkpoint(run.stage("checkpoints"), 0, run_digest(run.recipe))
     state.weights["embed_out.weight"].mul_(2.0)
-    forge(run, 0, state)
+    forge(run, {0: state})
     assert verdicts(run)["step 0: the recipe's first weights"] == Verdict.DIVERGED
 
 

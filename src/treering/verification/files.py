@@ -54,7 +54,7 @@ def _looks() -> Iterator[tuple[str, tuple[str, ...], _Look]]:
     yield "step 0: the recipe's first weights", trained, _first_weights
     yield "revisions: each is its checkpoint's, byte by byte", (*trained, "revisions"), check_revisions
     yield "card: its recipe is the run's", ("card",), check_card_recipe
-    yield "card: every number follows from its record", ("card",), check_claims
+    yield "card: every number follows from its record", STAGES, check_claims
 
 
 def _check(run: RunDirectory, name: str, needed: tuple[str, ...], look: _Look) -> Check:

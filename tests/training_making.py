@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,24 @@ class StopAt(Progress):
         self.amounts.append(amount)
         if len(self.amounts) > self._left + 1:  # the first says where the run stands
             raise Stopped
+
+
+class SignalAt(StopAt):
+    """Sends this process a signal when so many updates are done."""
+
+    def __init__(self, updates: int, number: int) -> None:
+        super().__init__(10**6)
+        self._at, self._number = updates, number
+
+    def advance(self, amount: float = 1) -> None:
+        """Advance, and send it."""
+        super().advance(amount)
+        if len(self.amounts) == self._at + 1:
+            os.kill(os.getpid(), self._number)
+
+
+def flip_last_byte(path: Path) -> None:
+    """Change one bit of a file's last byte."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)

@@ -5,9 +5,11 @@ import random
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from forging import forge
 from release_making import make_release
 
 from treering.config.digests import STAGES
@@ -16,6 +18,7 @@ from treering.errors import InputError
 from treering.provenance.canonical import canonical_json, record_bytes
 from treering.provenance.digests import digest_bytes
 from treering.provenance.manifests import read_manifest, write_manifest
+from treering.training.run import finished_ledger
 from treering.verification.files import check_files, check_stage
 from treering.verification.verdicts import Check, Verdict
 
@@ -168,6 +171,17 @@ def test_a_ledger_that_lies_is_seen_though_every_manifest_fits(release: RunDirec
     path.write_bytes(b"".join(line + b"\n" for line in LIES[lie](path.read_bytes().splitlines())))
     reseal(release, "training")
     assert named(release, "ledger: every line") == {"IntegrityError"}
+
+
+@pytest.mark.parametrize(("name", "value"), [("learning_rate", 0.5), ("tokens", 7), ("batch_digest", "sha256:0")])
+def test_an_update_that_is_not_the_recipes_is_seen_though_chain_bindings_and_manifests_fit(
+    release: RunDirectory, name: str, value: float | str
+) -> None:
+    report = finished_ledger(release)[1].report
+    assert report is not None
+    forge(release, {}, {1: replace(report, **{name: value})})
+    assert named(release, "ledger: every line") == set()
+    assert named(release, "ledger: every update") == {"IntegrityError"}
 
 
 def test_tokens_that_are_not_the_texts_are_seen_though_every_manifest_fits(release: RunDirectory) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from training_making import STEPS, StopAt, Stopped, outcome, prepare, write_recipe
+from training_making import STEPS, SignalAt, StopAt, Stopped, outcome, prepare, write_recipe
 
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
@@ -39,19 +39,6 @@ def verdict(run: RunDirectory) -> Verdict:
     return next(check.verdict for check in check_files(run) if check.name == CHECK)
 
 
-class KillAt(StopAt):
-    """Sends this process a signal when so many updates are done."""
-
-    def __init__(self, updates: int, number: int) -> None:
-        super().__init__(10**6)
-        self._at, self._number = updates, number
-
-    def advance(self, amount: float = 1) -> None:
-        super().advance(amount)
-        if len(self.amounts) == self._at + 1:
-            os.kill(os.getpid(), self._number)
-
-
 def test_a_run_that_nobody_stopped_has_a_start_and_a_stop(tiny_trained: RunDirectory) -> None:
     start, stop = read_history(history_path(tiny_trained))
     assert (start.event, start.step, start.ledger_digest) == ("start", 0, None)
@@ -74,7 +61,7 @@ def test_a_run_told_to_stop_and_begun_again_says_so_and_has_the_same_bytes(
     tiny_run: RunDirectory, tiny_trained: RunDirectory
 ) -> None:
     with pytest.raises(PreemptionError):
-        train(tiny_run, KillAt(2, signal.SIGTERM))
+        train(tiny_run, SignalAt(2, signal.SIGTERM))
     assert last(tiny_run).body["reason"] == "preempted"
     train(tiny_run)
     assert told(tiny_run) == [("start", 0), ("stop", 3), ("resume", 3), ("stop", STEPS)]
@@ -106,12 +93,12 @@ def test_a_training_that_diverged_says_so(tmp_path: Path) -> None:
 KILL = """
 import os, signal, sys
 from pathlib import Path
-sys.path[:0] = [sys.argv[2], sys.argv[2] + "/unit"]
-from test_training_history import KillAt
+sys.path.insert(0, sys.argv[2])
+from training_making import SignalAt
 from treering.config.run_directory import open_run
 from treering.training.run import train
 
-train(open_run(Path(sys.argv[1])), KillAt(7, signal.SIGKILL))
+train(open_run(Path(sys.argv[1])), SignalAt(7, signal.SIGKILL))
 """
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from training_making import STEPS, StopAt, Stopped, files, outcome, prepare, write_recipe
+from training_making import STEPS, SignalAt, StopAt, Stopped, files, flip_last_byte, outcome, prepare, write_recipe
 
 from treering.checkpoints.state import named_tensors, weights_digest
 from treering.checkpoints.store import load_checkpoint, read_checkpoint_record, saved_steps
@@ -287,19 +287,6 @@ def test_a_training_that_diverges_stops_and_keeps_its_last_checkpoint(tmp_path: 
     assert saved_steps(run.stage("checkpoints")) == saved
 
 
-class SignalAt(StopAt):
-    """Sends this process a signal when so many updates are done."""
-
-    def __init__(self, updates: int, number: int) -> None:
-        super().__init__(10**6)
-        self._at, self._number = updates, number
-
-    def advance(self, amount: float = 1) -> None:
-        super().advance(amount)
-        if len(self.amounts) == self._at + 1:
-            os.kill(os.getpid(), self._number)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("updates", [2, 4, 7])
 def test_a_signal_ends_training_after_the_update_at_work_and_keeps_it(
@@ -340,9 +327,7 @@ def test_a_preempted_state_that_was_changed_is_refused(tiny_run: RunDirectory) -
     with pytest.raises(PreemptionError):
         train(tiny_run, SignalAt(2, signal.SIGTERM))
     path = tiny_run.path / ".training.working" / "step3" / "optimizer.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
+    flip_last_byte(path)
     with pytest.raises(ManifestError, match=r"optimizer\.safetensors has changed"):
         train(tiny_run)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_training_run import SignalAt
-from training_making import StopAt, Stopped, files, outcome, prepare, write_recipe
+from training_making import SignalAt, StopAt, Stopped, files, flip_last_byte, outcome, prepare, write_recipe
 
 from treering.checkpoints.store import load_checkpoint, load_weights, read_checkpoint_record, saved_steps, split_digests
 from treering.config.digests import run_digest
@@ -160,9 +159,7 @@ def test_a_byte_flipped_in_weights_to_be_made_again_is_refused(run: RunDirectory
     stop(run, 5)
     shutil.rmtree(run.path / ".training.working")
     path = run.stage("checkpoints") / "step6" / "weights.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
+    flip_last_byte(path)
     with pytest.raises(ManifestError, match=r"weights\.safetensors has changed"):
         train(run)
 
@@ -170,9 +167,7 @@ def test_a_byte_flipped_in_weights_to_be_made_again_is_refused(run: RunDirectory
 def test_a_state_beside_that_was_changed_is_refused(run: RunDirectory) -> None:
     stop(run, 5)
     path = run.path / ".training.working" / "step6" / "optimizer.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
+    flip_last_byte(path)
     with pytest.raises(ManifestError, match=r"optimizer\.safetensors has changed"):
         train(run)
 

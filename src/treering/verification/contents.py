@@ -1,6 +1,6 @@
-"""Whether order and tokens are what they promise to be, apart from whether they are what was written."""
+"""Whether order, tokens and the ledger's updates are what recipe and corpus make, whatever their manifests say."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from treering.provenance.canonical import read_record
 from treering.tokens.encoding import TokenBatch, batches_of, encode_batch
 from treering.tokens.store import TokenStore, open_tokenizer
 from treering.tokens.tokenizer import Tokenizer
+from treering.training.schedule import learning_rate
+from treering.training.steps import StepReport
 
 EXHAUSTIVE_SEQUENCES = 1 << 24  # over all epochs: some seconds, and a byte for each of one epoch
 SAMPLED_POSITIONS = 1 << 16
@@ -97,25 +99,36 @@ def _refuse_no_way_back(order: Order, epoch: int, places: NDArray[np.int64]) -> 
         )
 
 
-def check_batches(run: RunDirectory, digests: list[str], most: int = EXHAUSTIVE_SEQUENCES) -> str:
-    """Make batches from tokens and order again and compare their digests; return how many were looked at.
+def check_updates(run: RunDirectory, reports: Sequence[StepReport], most: int = EXHAUSTIVE_SEQUENCES) -> str:
+    """Compare what a ledger says of its updates with what recipe, order and tokens make of them; return what was looked at.
+
+    Rates and counts are compared of all updates, batches made again from tokens and order.
 
     Args:
-        digests: Of each batch, as the ledger has them.
+        reports: One for each update, as the ledger has them.
         most: Tokens to read at most; above, batches at even distances are looked at.
 
     Raises:
-        IntegrityError: When a batch is not the ledger's.
+        IntegrityError: When a rate, a count or a batch is another.
     """
-    batches = open_batches(run)
+    batches, training = open_batches(run), run.recipe.training
+    per_step = batches.global_batch_size * batches.sequence_length
+    for update, report in enumerate(reports):
+        expected = {"learning_rate": learning_rate(training, update), "tokens": (update + 1) * per_step}
+        _refuse_other_numbers(report, expected)
     wanted = max(1, most // (batches.global_batch_size * (batches.sequence_length + 1)))
-    numbers = np.unique(np.linspace(0, len(digests) - 1, min(len(digests), wanted)).astype(np.int64)).tolist()
+    numbers = np.unique(np.linspace(0, len(reports) - 1, min(len(reports), wanted)).astype(np.int64)).tolist()
     for number in numbers:
-        if (found := batches.digest(batches.batch(number))) != digests[number]:
+        _refuse_other_numbers(reports[number], {"batch_digest": batches.digest(batches.batch(number))})
+    return f"{len(reports)} rates and counts; {len(numbers)} of {len(reports)} batches"
+
+
+def _refuse_other_numbers(report: StepReport, expected: dict[str, object]) -> None:
+    for name, value in expected.items():
+        if (found := getattr(report, name)) != value:
             raise IntegrityError(
-                "this batch is not the ledger's", where=f"batch {number}", expected=digests[number], found=found
+                "the ledger's update is not the recipe's", where=f"step{report.step}, {name}", expected=value, found=found
             )
-    return f"{len(numbers)} of {len(digests)} batches"
 
 
 def check_tokens(run: RunDirectory, most: int = EXHAUSTIVE_TEXT_BYTES) -> str:

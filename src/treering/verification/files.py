@@ -16,7 +16,7 @@ from treering.provenance.progress import SILENCE, Progress
 from treering.training.history import history_path, read_history
 from treering.training.ledger import Kept
 from treering.training.run import finished_checkpoints, finished_ledger
-from treering.verification.contents import check_batches, check_order, check_tokens
+from treering.verification.contents import check_order, check_tokens, check_updates
 from treering.verification.leftovers import check_card_recipe, check_form, check_leftovers
 from treering.verification.revisions import check_revisions
 from treering.verification.verdicts import Check, Verdict
@@ -50,7 +50,7 @@ def _looks() -> Iterator[tuple[str, tuple[str, ...], _Look]]:
     trained = ("tokens", "order", "checkpoints", "training")
     yield "ledger: every line bound to the one before, every checkpoint to its line", trained, _ledger
     yield "history: every line bound to the one before, each at a step of the ledger", (*trained, _HISTORY), _history
-    yield "ledger: every batch is made of the tokens that the order says", trained, _batches
+    yield "ledger: every update has the recipe's rate and the order's batch", trained, _updates
     yield "step 0: the recipe's first weights", trained, _first_weights
     yield "revisions: each is its checkpoint's, byte by byte", (*trained, "revisions"), check_revisions
     yield "card: its recipe is the run's", ("card",), check_card_recipe
@@ -112,8 +112,8 @@ def _history(run: RunDirectory) -> None:
             )
 
 
-def _batches(run: RunDirectory) -> str:
-    return check_batches(run, [line.report.batch_digest for line in finished_ledger(run) if line.report is not None])
+def _updates(run: RunDirectory) -> str:
+    return check_updates(run, [line.report for line in finished_ledger(run) if line.report is not None])
 
 
 def _first_weights(run: RunDirectory) -> None:

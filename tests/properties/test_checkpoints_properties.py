@@ -10,9 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from training_making import bits
 
-from treering.checkpoints.schedule import planned_steps
-from treering.checkpoints.state import TrainingState
-from treering.checkpoints.store import load_checkpoint, save_checkpoint, saved_steps
+from treering.checkpoints.schedule import planned_steps, resumable_steps
+from treering.checkpoints.state import TrainingState, without_moments
+from treering.checkpoints.store import (
+    digest_tensors,
+    load_checkpoint,
+    load_kept,
+    read_checkpoint_record,
+    save_checkpoint,
+    saved_steps,
+)
 from treering.config.schema import CheckpointsSection
 
 tensors = arrays.arrays(
@@ -38,6 +45,38 @@ def test_any_finite_state_is_loaded_as_it_was_saved(
     assert loaded.step == step
     for group, found in zip(groups, (loaded.weights, loaded.first_moments, loaded.second_moments), strict=True):
         assert {n: (t.shape, bits(t)) for n, t in group.items()} == {n: (t.shape, bits(t)) for n, t in found.items()}
+
+
+@settings(max_examples=20)
+@given(named=st.dictionaries(names, st.tuples(tensors, tensors, tensors), min_size=1, max_size=4), step=st.integers(1, 2**40))
+def test_of_any_state_kept_by_its_weights_alone_they_are_loaded_and_the_moments_digests_stay(
+    named: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]], step: int
+) -> None:
+    state = TrainingState(step, *({name: three[kind] for name, three in named.items()} for kind in range(3)))
+    digests = digest_tensors(state)
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(Path(folder), without_moments(state), "sha256:run", tokens=0, digests=digests)
+        loaded = load_kept(Path(folder), step, "sha256:run")
+        record = read_checkpoint_record(Path(folder) / f"step{step}", "sha256:run")
+    assert {n: (t.shape, bits(t)) for n, t in loaded.weights.items()} == {
+        n: (t.shape, bits(t)) for n, t in state.weights.items()
+    }
+    assert loaded.first_moments == loaded.second_moments == {}
+    assert record["tensors"] == digests
+
+
+@given(
+    at=st.lists(st.integers(0, 300), unique=True, max_size=12).map(tuple),
+    every=st.integers(1, 300),
+    resumable_every=st.integers(1, 300),
+    last=st.integers(1, 200),
+)
+def test_any_schedule_can_go_on_from_its_last_step_and_from_each_kept_multiple(
+    at: tuple[int, ...], every: int, resumable_every: int, last: int
+) -> None:
+    section = CheckpointsSection(at=at, every=every, resumable_every=resumable_every)
+    planned, whole = planned_steps(section, last), resumable_steps(section, last)
+    assert list(whole) == [step for step in planned if step % resumable_every == 0 or step == last]
 
 
 @given(

@@ -86,6 +86,12 @@ def test_a_thousand_bytes_flipped_anywhere_are_all_seen(release: RunDirectory) -
     assert not seen(release.path)
 
 
+def test_a_card_recipe_that_is_no_utf_8_is_seen_and_not_stumbled_over(release: RunDirectory) -> None:
+    path = release.stage("card") / RECIPE
+    path.write_bytes(path.read_bytes().replace(b"name", b"n\xa6me", 1))
+    assert "IntegrityError" in seen(release.path)
+
+
 def test_each_file_dropped_is_seen(release: RunDirectory) -> None:
     for name in release_files(release):
         path, away = release.path / name, release.path.parent / "away"

@@ -79,8 +79,9 @@ def _refuse_other_form(path: Path) -> None:
 
 
 def _refuse_other_text(path: Path, expected: str) -> None:
-    lines, found = expected.splitlines(), path.read_text("utf-8").splitlines()
-    for number, (mine, theirs) in enumerate(zip(lines, found, strict=False), 1):
+    content = path.read_bytes()
+    found = content.decode(errors="backslashreplace").splitlines()
+    for number, (mine, theirs) in enumerate(zip(expected.splitlines(), found, strict=False), 1):
         if mine != theirs:
             raise IntegrityError(
                 "this recipe is not the run's as treering writes it",
@@ -88,5 +89,5 @@ def _refuse_other_text(path: Path, expected: str) -> None:
                 expected=mine,
                 found=theirs,
             )
-    if path.read_bytes() != expected.encode():
+    if content != expected.encode():
         raise IntegrityError("this recipe is not the run's as treering writes it", where=path)

@@ -91,7 +91,7 @@ def test_a_training_that_diverged_says_so(tmp_path: Path) -> None:
 
 
 KILL = """
-import os, signal, sys
+import signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from training_making import SignalAt

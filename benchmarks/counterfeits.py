@@ -2,8 +2,8 @@
 
 A publisher, a process whose libraries are held to an older instruction set, trains the quickstart and, from each of many of its
 checkpoints, a segment: honestly, and in each way of cheating. Then this process, on all the instructions it has, judges every
-segment as `treering verify` does. The table has, for each, how many of the trials were accepted, and how many times this
-machine's own noise the published weights were away.
+segment as `treering verify` does. The table has, for each, how the trials were judged, and how many times this machine's own
+noise the published weights were away.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -36,13 +36,15 @@ from treering.provenance.environment import describe_machine
 from treering.tokens.stage import prepare_tokens
 from treering.training.determinism import set_arithmetic
 from treering.training.steps import StepReport, steps
-from treering.verification.acceptance import LIMIT, Distance, Outcome, distances, neighbour, other_arithmetic
+from treering.verification.acceptance import Distance, Outcome, distances, neighbour, other_arithmetic, verdict_of
+from treering.verification.verdicts import Verdict
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "recipes" / "quickstart.yaml"
 MACHINES = {
     "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     "SSE": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
 }
+JUDGED = (Verdict.CONSISTENT, Verdict.NOT_RUN, Verdict.DIVERGED)
 SMALL = "\n  ".join(("hidden_size: 64", "num_hidden_layers: 2", "num_attention_heads: 2"))
 
 
@@ -297,11 +299,12 @@ def report(machine: str, judged: list[tuple[str, list[Distance]]], raw: Path | N
                 file.write(json.dumps([machine, kind, [[d.what, d.apart, d.noise] for d in of_trial]]) + "\n")
     print(f"published on {machine}")
     for kind, trials in found.items():
-        accepted = sum(all(distance.ratio <= LIMIT for distance in of_trial) for of_trial in trials)
+        verdicts = Counter(verdict_of(of_trial) for of_trial in trials)
+        told = ", ".join(f"{verdicts[verdict]:>2} {verdict.value}" for verdict in JUDGED)
         ratios = sorted(max(distance.ratio for distance in of_trial) for of_trial in trials)
         weights = sorted(of_trial[0].ratio for of_trial in trials)
         print(
-            f"{kind:<36} accepted {accepted:>3} of {len(trials)}; weights × noise {weights[0]:.2f} to {weights[-1]:.2f};"
+            f"{kind:<36} {told}; weights × noise {weights[0]:.2f} to {weights[-1]:.2f};"
             f" furthest {ratios[0]:.2f} {statistics.median(ratios):.2f} {ratios[-1]:.2f}",
             flush=True,
         )

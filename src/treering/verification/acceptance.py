@@ -6,7 +6,7 @@ noise, and what another machine published may be a few times as far from here, n
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -90,11 +90,20 @@ def judge(name: str, start: TrainingState, published: Outcome, here: Outcome, el
         return Check(name, Verdict.DIVERGED, differing)
     found = list(distances(start, published, here, elsewhere))
     furthest = max(found, key=lambda distance: distance.ratio)
-    if furthest.ratio > LIMIT:
-        return Check(name, Verdict.DIVERGED, f"step{published.state.step}: {furthest}; at most {LIMIT:.0f} times is rounding")
-    if found[0].noise > LARGEST_NOISE:
-        return Check(name, Verdict.NOT_RUN, f"the noise is too large to judge by ({found[0]}); take a shorter segment")
-    return Check(name, Verdict.CONSISTENT, f"{found[0]}; furthest: {furthest}")
+    says = {
+        Verdict.DIVERGED: f"step{published.state.step}: {furthest}; at most {LIMIT:.0f} times is rounding",
+        Verdict.NOT_RUN: f"the noise is too large to judge by ({found[0]}); take a shorter segment",
+        Verdict.CONSISTENT: f"{found[0]}; furthest: {furthest}",
+    }
+    verdict = verdict_of(found)
+    return Check(name, verdict, says[verdict])
+
+
+def verdict_of(found: Sequence[Distance]) -> Verdict:
+    """Return the verdict on distances as `distances` yields them, that of all weights first."""
+    if max(distance.ratio for distance in found) > LIMIT:
+        return Verdict.DIVERGED
+    return Verdict.NOT_RUN if found[0].noise > LARGEST_NOISE else Verdict.CONSISTENT
 
 
 def _exact_differences(published: Outcome, here: Outcome) -> Iterator[str]:

@@ -30,7 +30,7 @@ from treering.order.batches import Batches
 from treering.order.stage import arrange
 from treering.provenance.environment import describe_machine, launched_as
 from treering.training.determinism import set_arithmetic
-from treering.training.group import open_ranks
+from treering.training.meeting import open_ranks
 from treering.training.optimizer import AdamW, Rows, clipping_scale, row_squares
 from treering.training.schedule import learning_rate
 from treering.training.steps import loss_of, steps

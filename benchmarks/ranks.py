@@ -29,7 +29,7 @@ from treering.order.batches import Batches
 from treering.order.stage import arrange
 from treering.provenance.environment import describe_machine, launched_as
 from treering.training.determinism import set_arithmetic
-from treering.training.group import open_ranks
+from treering.training.meeting import open_ranks
 from treering.training.steps import loss_of, steps
 from treering.training.tree import share
 

@@ -1,6 +1,6 @@
 """One rank of a group, started by torchrun: trains made-up recipes and writes out, on rank 0, what came of each.
 
-`ranks_worker.py JSON [die]`: a list of changes to the small recipe's training section; with `die`, the last rank kills itself
+`ranks_worker.py SHARD JSON [die]`: a list of changes to the small recipe's training section; with `die`, the last rank kills itself
 during the fifth update.
 """
 
@@ -15,17 +15,17 @@ from training_making import resolve, state_digest, synthetic_batches
 from treering.checkpoints.state import initial_state
 from treering.errors import TreeringError
 from treering.training.determinism import set_arithmetic
-from treering.training.group import open_ranks
+from treering.training.meeting import open_ranks
 from treering.training.signals import StopSignals
 from treering.training.steps import steps
 
 
 def main() -> None:
     """Train every recipe in one group."""
-    changes, dies = json.loads(sys.argv[1]), sys.argv[2:] == ["die"]
+    changes, dies = json.loads(sys.argv[2]), sys.argv[3:] == ["die"]
     set_arithmetic(1)
     # torchrun sends SIGTERM to the others as soon as one has died; as in a run, that is not what ends them.
-    with open_ranks(resolve()) as ranks, StopSignals():
+    with open_ranks(resolve(), sys.argv[1]) as ranks, StopSignals():
         for change in changes:
             recipe = resolve(training=change)
             state, reports = ranks.place(initial_state(recipe.model), torch.device("cpu")), []

@@ -46,9 +46,10 @@ def alone() -> list[dict[str, Any]]:
     return made
 
 
+@pytest.mark.parametrize("shard", ["moments", "weights"])
 @pytest.mark.parametrize("world_size", WORLD_SIZES)
-def test_any_number_of_ranks_gives_the_bits_of_one(world_size: int, alone: list[dict[str, Any]]) -> None:
-    result = torchrun(world_size, TESTS / "ranks_worker.py", json.dumps(TRAININGS))
+def test_any_number_of_ranks_gives_the_bits_of_one(world_size: int, shard: str, alone: list[dict[str, Any]]) -> None:
+    result = torchrun(world_size, TESTS / "ranks_worker.py", shard, json.dumps(TRAININGS))
     assert result.returncode == 0, result.stderr
     assert [json.loads(line) for line in result.stdout.splitlines()] == alone
 
@@ -59,7 +60,7 @@ import sys
 from pathlib import Path
 from training_making import StopAt, Stopped
 from treering.config.run_directory import open_run
-from treering.training.group import open_ranks
+from treering.training.meeting import open_ranks
 from treering.training.run import train
 
 run = open_run(Path(sys.argv[1]))
@@ -84,7 +85,7 @@ def test_a_run_of_1_then_4_then_2_ranks_has_the_bytes_of_one_that_did_not_change
     broken = torchrun(4, script, parts.path)
     assert broken.returncode == 0, broken.stderr
     assert saved_steps(parts.stage("checkpoints")) == [0, 1, 2, 4, 6]
-    result = torchrun(2, "-m", "treering", "train", parts.path)
+    result = torchrun(2, "-m", "treering", "train", parts.path, "--shard", "weights")
     assert result.returncode == 0, result.stderr
     assert outcome(parts) == outcome(whole)
     changes = [entry.body["changes"] for entry in read_history(history_path(parts)) if entry.event == "change"]
@@ -98,9 +99,10 @@ def test_more_ranks_than_micro_batches_are_refused(tiny_run: RunDirectory) -> No
     assert not tiny_run.stage("checkpoints").exists()
 
 
-def test_when_a_rank_dies_the_others_end_and_say_which() -> None:
+@pytest.mark.parametrize("shard", ["moments", "weights"])
+def test_when_a_rank_dies_the_others_end_and_say_which(shard: str) -> None:
     start = time.monotonic()
-    result = torchrun(3, TESTS / "ranks_worker.py", json.dumps([{"steps": 10_000, "micro_batch_size": 1}]), "die")
+    result = torchrun(3, TESTS / "ranks_worker.py", shard, json.dumps([{"steps": 10_000, "micro_batch_size": 1}]), "die")
     assert time.monotonic() - start < 60
     assert result.returncode != 0
     assert result.stderr.count("rank 2 has ended") == 2

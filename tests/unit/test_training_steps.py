@@ -17,7 +17,8 @@ from treering.config.schema import Recipe
 from treering.errors import NonFiniteError
 from treering.model.network import empty_network
 from treering.training.schedule import learning_rate
-from treering.training.steps import attach_network, loss_of, steps
+from treering.training.ranks import attach_network
+from treering.training.steps import loss_of, steps
 
 PRECISIONS = ["fp32", "bf16"]
 MODELS = [{}, {"tie_word_embeddings": True, "use_parallel_residual": False, "attention_bias": False}]

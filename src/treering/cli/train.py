@@ -1,11 +1,11 @@
 """`treering train`: from the order to the last checkpoint."""
 
-from treering.cli.arguments import RUNS, Json, Runs, Target
+from treering.cli.arguments import RUNS, Json, Runs, Shard, Target
 
 NAME = "train"
 
 
-def command(target: Target, runs: Runs = RUNS, as_json: Json = False) -> None:
+def command(target: Target, runs: Runs = RUNS, shard: Shard = "moments", as_json: Json = False) -> None:
     """Train to the last step from wherever the run stands: the same command resumes it.
 
     Several processes train one run together, to the same bytes, when started by torchrun: `torchrun --nproc-per-node 4 -m
@@ -17,11 +17,11 @@ def command(target: Target, runs: Runs = RUNS, as_json: Json = False) -> None:
     from treering.config.run_directory import find_run, hold_run
     from treering.provenance.canonical import read_record
     from treering.provenance.progress import SILENCE
-    from treering.training.group import open_ranks
+    from treering.training.meeting import open_ranks
     from treering.training.run import train
 
     begun = find_run(target, runs)
-    with open_ranks(begun.recipe) as ranks:
+    with open_ranks(begun.recipe, shard) as ranks:
         first = ranks.rank == 0
         with hold_run(target, runs) if first else nullcontext(begun) as run:
             train(run, TerminalProgress() if first else SILENCE, ranks)

@@ -1,7 +1,7 @@
 """Ranks of a process group: gloo on processors, NCCL on GPUs, started by torchrun or anything that sets its variables."""
 
 import datetime
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -10,129 +10,24 @@ import torch.distributed as dist
 from torch import Tensor
 
 from treering.checkpoints.state import TrainingState
-from treering.config.schema import Recipe
+from treering.config.schema import ModelSection, Recipe
 from treering.errors import EnvironmentMismatch, RankError, TreeringError
+from treering.model.network import GPTNeoX
 from treering.model.shapes import parameter_shapes
 from treering.provenance.environment import launched_as
 from treering.training.determinism import open_device
 from treering.training.layout import Layout
-from treering.training.ranks import ALONE, Ranks
+from treering.training.ranks import ALONE, Ranks, attach_network, differentiate
 from treering.training.tree import TreeSum, places, share
 from treering.training.watch import Watch
 
-# Whether a rank lives is the watch's business; a collective may wait for as long as a slow disk takes.
-_TIMEOUT = datetime.timedelta(days=1)
 
+class Processes:
+    """What all ranks of a process group do in the same way, whatever is spread over them."""
 
-@contextmanager
-def open_ranks(recipe: Recipe) -> Iterator[Ranks]:
-    """Join the other processes of a run for as long as the block lasts; a process started on its own is alone.
-
-    Raises:
-        EnvironmentMismatch: When this machine lacks the device, or the others cannot be reached.
-        RankError: When another rank ends before the block does.
-    """
-    launched = launched_as()
-    if launched is None or launched.world_size == 1:
-        yield ALONE
-        return
-    device = open_device(recipe.training)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    try:
-        store, rank, world_size = next(dist.rendezvous("env://"))  # pyright: ignore[reportPrivateImportUsage]
-        dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=world_size, timeout=_TIMEOUT
-        )
-    except (RuntimeError, ValueError) as error:
-        raise EnvironmentMismatch(
-            "the processes of this run cannot reach each other",
-            expected=f"{launched.world_size} processes, as the launcher says",
-            found=error,
-            advice="start all of them with torchrun, on hosts that reach MASTER_ADDR and MASTER_PORT",
-        ) from error
-    # A connection of its own: a collective at work must not keep the watch from asking.
-    with Watch(store.clone(), rank, world_size) as watch:  # pyright: ignore[reportAttributeAccessIssue]
-        try:
-            yield Group(Layout(parameter_shapes(recipe.model), world_size), rank, device, watch)
-        except RankError:
-            raise
-        except TreeringError as error:
-            watch.tell(f"rank {rank} stopped: {error.problem}")
-            raise
-        finally:
-            dist.destroy_process_group()
-
-
-class Group:
-    """Several processes: each computes its share of an update's micro-batches and updates the rows it owns.
-
-    Weights are whole on every rank; the moments, two thirds of a state, are spread over the ranks.
-
-    Source:
-        Rajbhandari et al. 2020, ZeRO (arXiv 1910.02054), stage 1, for what is spread.
-    """
-
-    def __init__(self, layout: Layout, rank: int, device: torch.device, watch: Watch) -> None:
-        self.rank, self.world_size = rank, layout.world_size
-        self._layout, self._device, self._watch = layout, device, watch
-        self._flat = torch.empty(0)
-
-    def place(self, state: TrainingState, device: torch.device) -> TrainingState:
-        """Return a whole state as this rank keeps it: all weights on the device, and of the moments its own rows."""
-        self._flat = torch.empty(self._layout.size, device=device)
-        weights = self._layout.views(self._flat)
-        for name, weight in weights.items():
-            weight.copy_(state.weights[name])
-        owned = self._layout.owned(self.rank)
-        moments = (
-            {name: group[name][rows].to(device, copy=True) for name, rows in owned.items()}
-            for group in (state.first_moments, state.second_moments)
-        )
-        return TrainingState(state.step, weights, *moments)
-
-    def own(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return views of the rows that this rank owns; names without any are left out."""
-        return {name: weights[name][rows] for name, rows in self._layout.owned(self.rank).items()}
-
-    def gradients(self, tree: TreeSum, names: Sequence[str], leaves: int) -> dict[str, Tensor]:
-        """Send each owner its rows of every node this rank has, and return this rank's rows of the tree's total."""
-        nodes = [places(*_ends(share(leaves, self.world_size, rank))) for rank in range(self.world_size)]
-        mine, rows = dict(tree.nodes()), TreeSum()
-        for turn in range(max(map(len, nodes))):
-            senders = {rank: own[turn] for rank, own in enumerate(nodes) if turn < len(own)}
-            parts = self._parts(names, mine.pop(senders[self.rank]) if self.rank in senders else [])
-            for sender, part in self._exchange(parts, senders):
-                rows.add(senders[sender], part)
-        return dict(zip(self._layout.owned(self.rank), rows.total(), strict=True))
-
-    def join(self, rows: Sequence[Tensor], losses: Mapping[int, float], leaves: int) -> tuple[Tensor, list[float]]:
-        """Return one number for each row of all parameters and the loss of each leaf, each from the rank that has it."""
-        count = self._layout.rows
-        numbers = torch.zeros(count + leaves, dtype=torch.float64, device=self._device)
-        if rows:
-            numbers[self._layout.row_range(self.rank)] = torch.cat(list(rows))
-        for leaf, loss in losses.items():
-            numbers[count + leaf] = loss
-        with self._watch.explaining():
-            dist.all_reduce(numbers)  # each number is zero on all ranks but one, so the order of the sums is in no bit
-        return numbers[:count], numbers[count:].tolist()
-
-    def spread(self, weights: Mapping[str, Tensor]) -> None:  # noqa: ARG002
-        """Have each rank's own rows of the weights, changed in place, reach all ranks."""
-        with self._watch.explaining():
-            # Stretches differ in length, and none is copied on its way; all broadcasts are under way at once.
-            stretches = (self._flat[start:stop] for start, stop in pairwise(self._layout.cuts))
-            _wait(dist.broadcast(stretch, rank, async_op=True) for rank, stretch in enumerate(stretches))
-
-    def collect(self, state: TrainingState) -> TrainingState | None:
-        """Return the whole state in the processor's memory, on rank 0; None on all others."""
-        with self._watch.explaining():
-            groups = [self._collect(group) for group in (state.first_moments, state.second_moments)]
-        if self.rank != 0:
-            return None
-        weights = {name: weight.detach().cpu() for name, weight in state.weights.items()}
-        return TrainingState(state.step, weights, *(self._layout.views(group) for group in groups))
+    def __init__(self, rank: int, world_size: int, device: torch.device, watch: Watch) -> None:
+        self.rank, self.world_size = rank, world_size
+        self._device, self._watch = device, watch
 
     def any(self, flags: Sequence[bool]) -> list[bool]:
         """Return for each flag whether it is raised on any rank."""
@@ -158,6 +53,87 @@ class Group:
                 found=f"rank {', '.join(map(str, others))} differ{'s' if len(others) == 1 else ''} from rank 0",
                 advice="start all ranks on equal machines, with the same software, over the same run's folder",
             )
+
+    def _join(self, rows: Tensor, losses: Mapping[int, float], leaves: int) -> tuple[Tensor, list[float]]:
+        """Return every rank's numbers, each being zero on all ranks but one, and the loss of each leaf."""
+        numbers = torch.cat([rows, rows.new_zeros(leaves)])
+        for leaf, loss in losses.items():
+            numbers[len(rows) + leaf] = loss
+        with self._watch.explaining():
+            dist.all_reduce(numbers)  # of one number and zeros: the order of the sums is in no bit
+        return numbers[: len(rows)], numbers[len(rows) :].tolist()
+
+
+class Group(Processes):
+    """Several processes: each computes its share of an update's micro-batches and updates the rows it owns.
+
+    Weights are whole on every rank; the moments, two thirds of a state, are spread over the ranks.
+
+    Source:
+        Rajbhandari et al. 2020, ZeRO (arXiv 1910.02054), stage 1, for what is spread.
+    """
+
+    def __init__(self, layout: Layout, rank: int, device: torch.device, watch: Watch) -> None:
+        super().__init__(rank, layout.world_size, device, watch)
+        self._layout = layout
+        self._flat = torch.empty(0)
+
+    def place(self, state: TrainingState, device: torch.device) -> TrainingState:
+        """Return a whole state as this rank keeps it: all weights on the device, and of the moments its own rows."""
+        self._flat = torch.empty(self._layout.size, device=device)
+        weights = self._layout.views(self._flat)
+        for name, weight in weights.items():
+            weight.copy_(state.weights[name])
+        owned = self._layout.owned(self.rank)
+        moments = (
+            {name: group[name][rows].to(device, copy=True) for name, rows in owned.items()}
+            for group in (state.first_moments, state.second_moments)
+        )
+        return TrainingState(state.step, weights, *moments)
+
+    def own(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return views of the rows that this rank owns; names without any are left out."""
+        return {name: weights[name][rows] for name, rows in self._layout.owned(self.rank).items()}
+
+    def attach(self, model: ModelSection, state: TrainingState) -> GPTNeoX:
+        """Return a network whose parameters are the state's weights."""
+        return attach_network(model, state)
+
+    def gradients(self, network: GPTNeoX, leaves: int, backward: Callable[[int], None]) -> dict[str, Tensor]:
+        """Differentiate this rank's leaves, send each owner its rows of every node, and return this rank's of the total."""
+        tree = differentiate(network, share(leaves, self.world_size, self.rank), backward)
+        names = [name for name, _ in network.named_parameters()]
+        nodes = [places(*_ends(share(leaves, self.world_size, rank))) for rank in range(self.world_size)]
+        mine, rows = dict(tree.nodes()), TreeSum()
+        for turn in range(max(map(len, nodes))):
+            senders = {rank: own[turn] for rank, own in enumerate(nodes) if turn < len(own)}
+            parts = self._parts(names, mine.pop(senders[self.rank]) if self.rank in senders else [])
+            for sender, part in self._exchange(parts, senders):
+                rows.add(senders[sender], part)
+        return dict(zip(self._layout.owned(self.rank), rows.total(), strict=True))
+
+    def join(self, rows: Sequence[Tensor], losses: Mapping[int, float], leaves: int) -> tuple[Tensor, list[float]]:
+        """Return one number for each row of all parameters and the loss of each leaf, each from the rank that has it."""
+        numbers = torch.zeros(self._layout.rows, dtype=torch.float64, device=self._device)
+        if rows:
+            numbers[self._layout.row_range(self.rank)] = torch.cat(list(rows))
+        return self._join(numbers, losses, leaves)
+
+    def spread(self, weights: Mapping[str, Tensor]) -> None:  # noqa: ARG002
+        """Have each rank's own rows of the weights, changed in place, reach all ranks."""
+        with self._watch.explaining():
+            # Stretches differ in length, and none is copied on its way; all broadcasts are under way at once.
+            stretches = (self._flat[start:stop] for start, stop in pairwise(self._layout.cuts))
+            _wait(dist.broadcast(stretch, rank, async_op=True) for rank, stretch in enumerate(stretches))
+
+    def collect(self, state: TrainingState) -> TrainingState | None:
+        """Return the whole state in the processor's memory, on rank 0; None on all others."""
+        with self._watch.explaining():
+            groups = [self._collect(group) for group in (state.first_moments, state.second_moments)]
+        if self.rank != 0:
+            return None
+        weights = {name: weight.detach().cpu() for name, weight in state.weights.items()}
+        return TrainingState(state.step, weights, *(self._layout.views(group) for group in groups))
 
     def _parts(self, names: Sequence[str], node: list[Tensor]) -> list[list[Tensor]]:
         """Return views of a node's rows, by their owner; nothing of no node."""

@@ -1,13 +1,15 @@
 """The processes that train one run together, seen from one of them; and how it is to be alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from treering.checkpoints.state import TrainingState
-from treering.training.tree import TreeSum
+from treering.config.schema import ModelSection
+from treering.model.network import GPTNeoX, empty_network
+from treering.training.tree import TreeSum, pairs
 
 
 class Ranks(Protocol):
@@ -23,16 +25,21 @@ class Ranks(Protocol):
         """Return a whole state as this rank keeps it: all weights on the device, and of the moments its own rows."""
         ...
 
+    def attach(self, model: ModelSection, state: TrainingState) -> GPTNeoX:
+        """Return a network over a placed state's weights, so that an update of the one is one of the other."""
+        ...
+
     def own(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return views of the rows that this rank owns; names without any are left out."""
         ...
 
-    def gradients(self, tree: TreeSum, names: Sequence[str], leaves: int) -> dict[str, Tensor]:
-        """Return this rank's own rows of the sum of all leaves.
+    def gradients(self, network: GPTNeoX, leaves: int, backward: Callable[[int], None]) -> dict[str, Tensor]:
+        """Have this rank's share of an update's leaves differentiated, and return its own rows of the sum of all.
 
         Args:
-            tree: This rank's leaves, each a list of one gradient per name.
+            network: As `attach` gave it.
             leaves: How many there are on all ranks together.
+            backward: Adds the gradient of one leaf, by its number, to the network's parameters.
         """
         ...
 
@@ -75,13 +82,18 @@ class Alone:
         """Return the state on the device."""
         return state.to(device)
 
+    def attach(self, model: ModelSection, state: TrainingState) -> GPTNeoX:
+        """Return a network whose parameters are the state's weights."""
+        return attach_network(model, state)
+
     def own(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights."""
         return dict(weights)
 
-    def gradients(self, tree: TreeSum, names: Sequence[str], leaves: int) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return the sum of the tree."""
-        return dict(zip(names, tree.total(), strict=True))
+    def gradients(self, network: GPTNeoX, leaves: int, backward: Callable[[int], None]) -> dict[str, Tensor]:
+        """Return the sum of all leaves."""
+        total = differentiate(network, range(leaves), backward).total()
+        return dict(zip((name for name, _ in network.named_parameters()), total, strict=True))
 
     def join(self, rows: Sequence[Tensor], losses: Mapping[int, float], leaves: int) -> tuple[Tensor, list[float]]:
         """Return the numbers in one vector, and the losses in order."""
@@ -103,3 +115,27 @@ class Alone:
 
 
 ALONE = Alone()
+
+
+def attach_network(model: ModelSection, state: TrainingState) -> GPTNeoX:
+    """Return a network whose parameters are the state's own tensors, so that an update of the one is one of the other."""
+    network = empty_network(model)
+    network.load_state_dict(state.weights, assign=True)
+    for name, parameter in network.named_parameters():
+        state.weights[name] = parameter.data
+    return network
+
+
+def differentiate(network: GPTNeoX, leaves: range, backward: Callable[[int], None]) -> TreeSum:
+    """Return the gradients of neighbouring leaves in a tree, each node a list of one tensor per parameter."""
+    tree, parameters = TreeSum(), list(network.parameters())
+    for place, siblings in pairs(leaves):
+        for leaf in siblings:  # autograd adds the second's gradients to the first's: the node above the two, without a copy
+            backward(leaf)
+        tree.add(place, [_take_gradient(parameter) for parameter in parameters])
+    return tree
+
+
+def _take_gradient(parameter: Tensor) -> Tensor:
+    gradient, parameter.grad = parameter.grad, None
+    return torch.zeros_like(parameter) if gradient is None else gradient

@@ -9,16 +9,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from treering.checkpoints.state import TrainingState
-from treering.config.schema import ModelSection, Recipe, TrainingSection
+from treering.config.schema import Recipe, TrainingSection
 from treering.errors import NonFiniteError
-from treering.model.network import GPTNeoX, empty_network
+from treering.model.network import GPTNeoX
 from treering.order.batches import Batches
 from treering.training.kernels import COMPUTE_TYPES, pinned_kernels, with_kernels
 from treering.training.memory import keep_memory
 from treering.training.optimizer import AdamW, Rows, clipping_scale, row_squares
 from treering.training.ranks import ALONE, Ranks
 from treering.training.schedule import learning_rate
-from treering.training.tree import TreeSum, ordered_sum, pairs, share
+from treering.training.tree import ordered_sum
 
 _NAMED_TENSORS = 5
 # The second moment holds squares in fp32; beyond this they are infinite, and the weights would stand still unnoticed.
@@ -62,7 +62,7 @@ def steps(state: TrainingState, batches: Batches, recipe: Recipe, ranks: Ranks =
         Bitwise equal for any number of ranks: an update's gradient is the sum of its micro-batches' along one binary tree.
     """
     keep_memory()
-    network = with_kernels(attach_network(recipe.model, state), recipe)
+    network = with_kernels(ranks.attach(recipe.model, state), recipe)
     loop = _Loop(network, state, batches, recipe.training, ranks)
     while state.step < recipe.training.steps:
         yield loop.advance()
@@ -81,9 +81,7 @@ class _Loop:
         update, optimizer = self.state.step, self.training.optimizer
         rows = self.batches.batch(update)
         with pinned_kernels(self.training):
-            tree, losses = self._differentiate(torch.from_numpy(rows))
-        names = [name for name, _ in self.network.named_parameters()]
-        gradients = self.ranks.gradients(tree, names, self.training.micro_batches)
+            gradients, losses = self._differentiate(torch.from_numpy(rows))
         squares = [row_squares(gradient) for gradient in gradients.values()]
         squares, losses = self.ranks.join(squares, losses, self.training.micro_batches)
         loss, norm = math.fsum(losses) / len(losses), math.sqrt(ordered_sum(squares))
@@ -96,19 +94,19 @@ class _Loop:
         tokens = self.state.step * self.batches.global_batch_size * self.batches.sequence_length
         return StepReport(self.state.step, self.batches.digest(rows), loss, rate, norm, change, tokens)
 
-    def _differentiate(self, rows: Tensor) -> tuple[TreeSum, dict[int, float]]:
-        """Return the gradients of this rank's micro-batches in a tree, and the loss of each."""
-        training, parameters = self.training, list(self.network.parameters())
-        tree, losses = TreeSum(), {}
-        device = parameters[0].device
+    def _differentiate(self, rows: Tensor) -> tuple[dict[str, Tensor], dict[int, float]]:
+        """Return this rank's rows of the update's gradient, and the loss of each micro-batch that it computed."""
+        training, losses = self.training, {}
+        device = next(self.network.parameters()).device
         micro_batches = rows.split(training.micro_batch_size)
-        for place, siblings in pairs(share(training.micro_batches, self.ranks.world_size, self.ranks.rank)):
-            for leaf in siblings:  # autograd adds the second's gradients to the first's: the node above the two, without a copy
-                loss = loss_of(self.network, micro_batches[leaf].to(device), training.precision)
-                (loss / training.micro_batches).backward()
-                losses[leaf] = loss.detach()
-            tree.add(place, [_take_gradient(parameter) for parameter in parameters])
-        return tree, {leaf: float(loss) for leaf, loss in losses.items()}
+
+        def backward(leaf: int) -> None:
+            loss = loss_of(self.network, micro_batches[leaf].to(device), training.precision)
+            (loss / training.micro_batches).backward()
+            losses[leaf] = loss.detach()
+
+        gradients = self.ranks.gradients(self.network, training.micro_batches, backward)
+        return gradients, {leaf: float(loss) for leaf, loss in losses.items()}
 
     def _apply(self, gradients: dict[str, Tensor], rate: float, scale: float) -> float:
         """Apply an update to this rank's rows, have all ranks know them, and return the norm of the change."""
@@ -143,15 +141,6 @@ class _Loop:
         )
 
 
-def attach_network(model: ModelSection, state: TrainingState) -> GPTNeoX:
-    """Return a network whose parameters are the state's own tensors, so that an update of the one is one of the other."""
-    network = empty_network(model)
-    network.load_state_dict(state.weights, assign=True)
-    for name, parameter in network.named_parameters():
-        state.weights[name] = parameter.data
-    return network
-
-
 def loss_of(network: GPTNeoX, rows: Tensor, precision: str) -> Tensor:
     """Return the mean cross-entropy in nats of each row's tokens after the first, fp32 scalar.
 
@@ -162,11 +151,6 @@ def loss_of(network: GPTNeoX, rows: Tensor, precision: str) -> Tensor:
     with torch.autocast(rows.device.type, dtype=COMPUTE_TYPES[precision], enabled=precision != "fp32"):
         logits = network(rows[:, :-1])
     return functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
-
-
-def _take_gradient(parameter: Tensor) -> Tensor:
-    gradient, parameter.grad = parameter.grad, None
-    return torch.zeros_like(parameter) if gradient is None else gradient
 
 
 def _is_odd(tensor: Tensor | None) -> bool:

@@ -1,0 +1,71 @@
+"""How a run's processes meet: gloo on processors, NCCL on GPUs, started by torchrun or anything that sets its variables."""
+
+import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+
+from treering.config.schema import Recipe
+from treering.errors import EnvironmentMismatch, RankError, TreeringError
+from treering.model.shapes import parameter_shapes
+from treering.provenance.environment import launched_as
+from treering.training.determinism import open_device
+from treering.training.group import Group
+from treering.training.layout import Layout
+from treering.training.ranks import ALONE, Ranks
+from treering.training.sharded import Sharded, ShardLayout
+from treering.training.watch import Watch
+
+Shard = Literal["moments", "weights"]
+# Whether a rank lives is the watch's business; a collective may wait for as long as a slow disk takes.
+_TIMEOUT = datetime.timedelta(days=1)
+
+
+@contextmanager
+def open_ranks(recipe: Recipe, shard: Shard = "moments") -> Iterator[Ranks]:
+    """Join the other processes of a run for as long as the block lasts; a process started on its own is alone.
+
+    Args:
+        shard: What is spread over the ranks; `weights` spreads the moments too. It changes no bit.
+
+    Raises:
+        EnvironmentMismatch: When this machine lacks the device, or the others cannot be reached.
+        RankError: When another rank ends before the block does.
+    """
+    launched = launched_as()
+    if launched is None or launched.world_size == 1:
+        yield ALONE
+        return
+    device = open_device(recipe.training)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        store, rank, world_size = next(dist.rendezvous("env://"))  # pyright: ignore[reportPrivateImportUsage]
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=world_size, timeout=_TIMEOUT
+        )
+    except (RuntimeError, ValueError) as error:
+        raise EnvironmentMismatch(
+            "the processes of this run cannot reach each other",
+            expected=f"{launched.world_size} processes, as the launcher says",
+            found=error,
+            advice="start all of them with torchrun, on hosts that reach MASTER_ADDR and MASTER_PORT",
+        ) from error
+    # A connection of its own: a collective at work must not keep the watch from asking.
+    with Watch(store.clone(), rank, world_size) as watch:  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            shapes = parameter_shapes(recipe.model)
+            if shard == "weights":
+                yield Sharded(ShardLayout(shapes, world_size), rank, device, watch)
+            else:
+                yield Group(Layout(shapes, world_size), rank, device, watch)
+        except RankError:
+            raise
+        except TreeringError as error:
+            watch.tell(f"rank {rank} stopped: {error.problem}")
+            raise
+        finally:
+            dist.destroy_process_group()

@@ -16,8 +16,8 @@ from treering.checkpoints.store import load_checkpoint, save_checkpoint
 from treering.config.schema import Recipe
 from treering.errors import NonFiniteError
 from treering.model.network import empty_network
-from treering.training.schedule import learning_rate
 from treering.training.ranks import attach_network
+from treering.training.schedule import learning_rate
 from treering.training.steps import loss_of, steps
 
 PRECISIONS = ["fp32", "bf16"]

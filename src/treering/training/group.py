@@ -1,8 +1,6 @@
 """Ranks of a process group: gloo on processors, NCCL on GPUs, started by torchrun or anything that sets its variables."""
 
-import datetime
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -10,14 +8,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from treering.checkpoints.state import TrainingState
-from treering.config.schema import ModelSection, Recipe
-from treering.errors import EnvironmentMismatch, RankError, TreeringError
+from treering.config.schema import ModelSection
+from treering.errors import EnvironmentMismatch
 from treering.model.network import GPTNeoX
-from treering.model.shapes import parameter_shapes
-from treering.provenance.environment import launched_as
-from treering.training.determinism import open_device
 from treering.training.layout import Layout
-from treering.training.ranks import ALONE, Ranks, attach_network, differentiate
+from treering.training.ranks import attach_network, differentiate
 from treering.training.tree import TreeSum, places, share
 from treering.training.watch import Watch
 

@@ -1,27 +1,27 @@
-"""Could FSDP2 be the one engine? `python benchmarks/fsdp.py`: its bits for any number of ranks, and what it costs.
+"""What sharded weights save and cost: `python benchmarks/fsdp.py`, memory and seconds of an update, and FSDP2's own bits.
 
-FSDP2 takes a reduce-scatter of one's own; this one sums along treering's tree. Every rank has to take part in every
-exchange, so a rank without a micro-batch left computes one that does not count. The weights after three updates are compared
-with those of treering's loop in one process; then FSDP2 with its own sums, FSDP2 with the tree, DDP and treering take turns
-on two ranks. `ReduceScatter` is a private name of torch.
+Each engine has its own processes, by turns: torch's DDP, `--shard moments`, torch's FSDP2 with its own sums, and
+`--shard weights`, which is FSDP2 with treering's sums. `held` is resident memory between updates, `peak` the most there was,
+both beyond what was there before the state; freed memory that the allocator keeps is in both. gloo, one thread a rank.
+With `--bits`, the weights of FSDP2's own sums after three updates are compared with those of one process.
 """
 
 import argparse
-import functools
+import itertools
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from ranks import SIZES, Peer, recipe_of
-from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.fsdp._fully_shard._fsdp_api import ReduceScatter
+from torch.distributed.tensor import DTensor
 
 from treering.checkpoints.state import initial_state, weights_digest
 from treering.config.schema import Recipe
@@ -31,102 +31,41 @@ from treering.order.stage import arrange
 from treering.provenance.environment import describe_machine, launched_as
 from treering.training.determinism import set_arithmetic
 from treering.training.meeting import open_ranks
-from treering.training.optimizer import AdamW, Rows, clipping_scale, row_squares
-from treering.training.schedule import learning_rate
+from treering.training.ranks import Ranks
 from treering.training.steps import loss_of, steps
-from treering.training.tree import TreeSum, ordered_sum
+from treering.training.tree import share
 
-WORLD_SIZES, MICRO_BATCHES, UPDATES = (1, 2, 3, 4, 8), (4, 6, 7, 8), 3
 SIZES["tiny"] = {"vocab_size": 8192, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+# Where, as in large models, no part is much of the whole: 24 layers and a small vocabulary, 84M parameters.
+SIZES["deep"] = {"vocab_size": 8192, "hidden_size": 512, "num_hidden_layers": 24, "num_attention_heads": 8}
+ENGINES = ("DDP", "moments", "FSDP2", "weights")
 
 
-class TreeReduceScatter(ReduceScatter):
-    """Sums an update's micro-batches along the tree; its last exchange gives the sum, those before give zeros."""
+class Native:
+    """FSDP2 with its own sums, one update at a time."""
 
-    def __init__(self, leaves: int) -> None:
-        self._leaves, self._tree, self._first = leaves, TreeSum(), 0
-
-    def allocate(self, size: Any, *, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return memory."""
-        return torch.empty(*size, dtype=dtype, device=device)
-
-    def __call__(self, output_tensor: Tensor, input_tensor: Tensor, group: Any, op: Any, async_op: bool = False) -> None:  # noqa: ARG002
-        """Exchange one leaf of every rank."""
-        received = torch.empty_like(input_tensor)
-        dist.all_to_all_single(received, input_tensor, group=group)
-        for rank, rows in enumerate(received.chunk(group.size())):
-            if self._first + rank < self._leaves:
-                self._tree.add((0, self._first + rank), [rows])
-        self._first += group.size()
-        if self._first < self._leaves:
-            output_tensor.zero_()
-        else:
-            output_tensor.copy_(self._tree.total()[0])
-            self._first = 0
-
-
-class Sharded:
-    """FSDP2 with treering's AdamW and norms on its shards, which are whole rows."""
-
-    def __init__(self, recipe: Recipe, batches: Batches, *, tree: bool) -> None:
-        self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
-        self._batches, self._training = batches, recipe.training
-        self._network = network = GPTNeoX(recipe.model)
-        network.load_state_dict(initial_state(recipe.model).weights)
-        mesh = init_device_mesh("cpu", (self._world_size,))
-        for module in (*network.gpt_neox.layers, network):
-            sharded: Any = fully_shard(module, mesh=mesh)
-            if tree:
-                sharded.set_custom_reduce_scatter(TreeReduceScatter(recipe.training.micro_batches))
-            sharded.set_gradient_divide_factor(1.0)
-            sharded.set_force_sum_reduction_for_comms(True)
-        self._parameters: dict[str, Any] = dict(network.named_parameters())
-        self._moments = {name: [torch.zeros_like(p.to_local()) for _ in "12"] for name, p in self._parameters.items()}
+    def __init__(self, recipe: Recipe, batches: Batches, rank: int, world_size: int) -> None:
+        self.network = GPTNeoX(recipe.model)
+        self.network.load_state_dict(initial_state(recipe.model).weights)
+        mesh = init_device_mesh("cpu", (world_size,))
+        head: Any = self.network.embed_out
+        for module in (*self.network.gpt_neox.layers, self.network.gpt_neox.embed_in, head, self.network):
+            fully_shard(module, mesh=mesh)
+        self._batches, self._leaves = batches, share(recipe.training.micro_batches, world_size, rank)
+        self._optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, foreach=False
+        )
         self._update = 0
 
     def advance(self) -> None:
         """Do one update."""
-        gradients = {name: gradient for name, gradient in self._differentiate().items() if gradient.shape[0]}
-        scale = clipping_scale(self._norm(gradients), self._training.optimizer.gradient_clip)
-        parts = {
-            name: Rows(self._parameters[name].to_local().detach(), gradient, *self._moments[name])
-            for name, gradient in gradients.items()
-        }
-        rate = learning_rate(self._training, self._update)
-        AdamW(self._training.optimizer).update(parts, self._update, rate, scale)
+        rows = torch.from_numpy(self._batches.batch(self._update))
+        for leaf in self._leaves:
+            (loss_of(self.network, rows[leaf : leaf + 1], "fp32") / len(self._leaves)).backward()  # pyright: ignore[reportArgumentType]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
         self._update += 1
-
-    def digest(self) -> str:
-        """Return the digest of the whole weights."""
-        return weights_digest({name: p.full_tensor() for name, p in self._parameters.items()})
-
-    def _differentiate(self) -> dict[str, Tensor]:
-        leaves, rows = self._training.micro_batches, torch.from_numpy(self._batches.batch(self._update))
-        alone = TreeSum()
-        for first in range(0, leaves, self._world_size):
-            leaf = first + self._rank
-            loss = loss_of(self._network, rows[leaf % leaves : leaf % leaves + 1], "fp32")
-            (loss / leaves if leaf < leaves else loss * 0).backward()
-            if self._world_size == 1:  # FSDP2 calls no reduce-scatter then
-                alone.add((0, leaf), self._take_gradients())
-        return dict(zip(self._parameters, alone.total() if self._world_size == 1 else self._take_gradients(), strict=True))
-
-    def _take_gradients(self) -> list[Tensor]:
-        gradients = [p.grad.to_local() for p in self._parameters.values()]
-        self._network.zero_grad(set_to_none=True)
-        return gradients
-
-    def _norm(self, gradients: dict[str, Tensor]) -> float:
-        squares = []
-        for name, parameter in self._parameters.items():
-            numbers = torch.zeros(parameter.shape[0], dtype=torch.float64)
-            if name in gradients:
-                start = -(-parameter.shape[0] // self._world_size) * self._rank
-                numbers[start : start + gradients[name].shape[0]] = row_squares(gradients[name])
-            squares.append(numbers)
-        everyones = torch.cat(squares)
-        dist.all_reduce(everyones)  # zero on all ranks but one
-        return float(ordered_sum(everyones)) ** 0.5
 
 
 def made_up(size: str, micro_batches: int, tokens: int) -> tuple[Recipe, Batches]:
@@ -135,79 +74,98 @@ def made_up(size: str, micro_batches: int, tokens: int) -> tuple[Recipe, Batches
     return recipe, arrange(recipe, (torch.arange(200_000) * 7919 % 8000).numpy().astype("uint16"))
 
 
-def compare_bits() -> None:
-    """Print on rank 0, for each number of micro-batches, whether FSDP2's weights are those of one process."""
-    dist.init_process_group("gloo")
-    for micro_batches in MICRO_BATCHES:
-        recipe, batches = made_up("tiny", micro_batches, 32)
-        state = initial_state(recipe.model)
-        for _ in zip(range(UPDATES), steps(state, batches, recipe), strict=False):
-            pass
-        found = {}
-        for name, tree in (("tree", True), ("native", False)):
-            engine = Sharded(recipe, batches, tree=tree)
-            for _ in range(UPDATES):
-                engine.advance()
-            found[name] = "equal" if engine.digest() == weights_digest(state.weights) else "other"
-        if dist.get_rank() == 0:
-            print(f"{dist.get_world_size()} ranks, {micro_batches} micro-batches: {found}", flush=True)
-    dist.destroy_process_group()
+def open_engine(name: str, recipe: Recipe, batches: Batches, ranks: Ranks) -> Callable[[], object]:
+    """Return what does an update."""
+    if name in ("DDP", "FSDP2"):
+        return (Peer if name == "DDP" else Native)(recipe, batches, ranks.rank, ranks.world_size).advance
+    state = ranks.place(initial_state(recipe.model) if ranks.rank == 0 else None, torch.device("cpu"))
+    return steps(state, batches, recipe, ranks).__next__
 
 
-def measure(size: str, segments: int) -> None:
-    """Take turns, and print on rank 0 the seconds of an update."""
+def measure(name: str, size: str, updates: int) -> None:
+    """Print on rank 0 the seconds of an update, and what the rank with the most holds, in MiB."""
     recipe, batches = made_up(size, 4, 256)
-    with open_ranks(recipe) as ranks:
-        loop = steps(ranks.place(initial_state(recipe.model), torch.device("cpu")), batches, recipe, ranks)
-        engines: dict[str, Callable[[], object]] = {
-            "DDP": Peer(recipe, batches, ranks.rank, ranks.world_size).advance,
-            "treering": functools.partial(next, loop),
-            "FSDP2": Sharded(recipe, batches, tree=False).advance,
-            "FSDP2, tree": Sharded(recipe, batches, tree=True).advance,
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in engines}
-        processor: dict[str, list[float]] = {name: [] for name in engines}
-        for segment in range(segments + 1):
-            for name, advance in engines.items():
-                dist.barrier()
-                start, worked = time.perf_counter(), time.process_time()
-                advance()
-                dist.barrier()
-                if segment:  # the first does not count
-                    seconds[name].append(time.perf_counter() - start)
-                    processor[name].append(time.process_time() - worked)
+    with open_ranks(recipe, "weights" if name == "weights" else "moments") as ranks:
+        dist.barrier()
+        before = memory("VmRSS")
+        advance = open_engine(name, recipe, batches, ranks)
+        advance()
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak counts from here: loading is another matter
+        start = time.perf_counter()
+        for _ in range(updates):
+            advance()
+        found = torch.tensor([(time.perf_counter() - start) / updates, memory("VmRSS") - before, memory("VmHWM") - before])
+        dist.all_reduce(found, dist.ReduceOp.MAX)
         if ranks.rank == 0:
-            for name in engines:
-                print(f"  {name:<12} {compared(seconds, name)}; processor {compared(processor, name)}", flush=True)
+            print(*found.tolist(), flush=True)
 
 
-def compared(seconds: dict[str, list[float]], name: str) -> str:
-    """Return an engine's median and range, and its median over DDP's."""
-    taken, median = seconds[name], statistics.median(seconds[name])
-    return f"{median:.3f} s ({min(taken):.3f}–{max(taken):.3f}), × {median / statistics.median(seconds['DDP']):.2f}"
+def memory(field: str) -> float:
+    """Return a line of this process's status, in MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def compare_bits() -> None:
+    """Print on rank 0, for each number of micro-batches, whether FSDP2's own sums give the weights of one process."""
+    for micro_batches in (4, 8):
+        recipe, batches = made_up("tiny", micro_batches, 32)
+        with open_ranks(recipe) as ranks:
+            state, engine = initial_state(recipe.model), Native(recipe, batches, ranks.rank, ranks.world_size)
+            for _ in zip(range(3), steps(state, batches, recipe), strict=False):
+                engine.advance()
+            weights = {name: p.full_tensor() for name, p in engine.network.named_parameters() if isinstance(p, DTensor)}
+            if ranks.rank == 0:
+                equal = weights_digest(weights) == weights_digest(state.weights)
+                print(f"{ranks.world_size} ranks, {micro_batches} micro-batches: {'equal' if equal else 'other'}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="70M", choices=list(SIZES))
-    parser.add_argument("--segments", type=int, default=5)
-    parser.add_argument("--bits", action="store_true", help="only the bits")
+    parser.add_argument("--sizes", nargs="+", default=["70M", "deep"], choices=list(SIZES))
+    parser.add_argument("--ranks", nargs="+", type=int, default=[2, 4])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--updates", type=int, default=3)
+    parser.add_argument("--bits", action="store_true", help="only the bits of FSDP2's own sums")
+    parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if launched_as() is not None:
         set_arithmetic(1)
-        compare_bits() if given.bits else measure(given.size, given.segments)
+        compare_bits() if given.bits else measure(given.engine, given.sizes[0], given.updates)
         return
-    print(f"{describe_machine()}, torch {torch.__version__}, gloo, ranks of 1 thread", flush=True)
-    for world_size in WORLD_SIZES:
-        launch(world_size, "--bits")
-    if not given.bits:
-        launch(2, "--size", given.size, "--segments", str(given.segments))
+    print(f"{describe_machine()}, torch {torch.__version__}", flush=True)
+    if given.bits:
+        for world_size in (2, 4):
+            print(launch(world_size, "--bits"), end="", flush=True)
+        return
+    for size, world_size in itertools.product(given.sizes, given.ranks):
+        found: dict[str, list[list[float]]] = {name: [] for name in ENGINES}
+        for _ in range(given.rounds):
+            for name in ENGINES:
+                words = launch(world_size, "--engine", name, "--sizes", size, "--updates", str(given.updates)).split()
+                found[name].append([float(word) for word in words])
+        tell(f"{size}, {world_size} ranks", found)
 
 
-def launch(world_size: int, *options: str) -> None:
-    """Start this file on so many ranks."""
+def tell(what: str, found: dict[str, list[list[float]]]) -> None:
+    """Print each engine's medians and ranges, and what they are of DDP's."""
+    print(what, flush=True)
+    of_ddp = [statistics.median(values) for values in zip(*found["DDP"], strict=True)]
+    for name, rounds in found.items():
+        cells = [
+            f"{title} {statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f}), "
+            f"× {statistics.median(values) / peer:.2f}"
+            for title, digits, values, peer in zip(
+                ("s", "held MiB", "peak MiB"), (2, 0, 0), zip(*rounds, strict=True), of_ddp, strict=True
+            )
+        ]
+        print(f"  {name:<8} {'; '.join(cells)}", flush=True)
+
+
+def launch(world_size: int, *options: str) -> str:
+    """Start this file on so many ranks, and return what they print."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)]
-    subprocess.run([*torchrun, __file__, *options], check=True)
+    return subprocess.run([*torchrun, __file__, *options], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 if __name__ == "__main__":

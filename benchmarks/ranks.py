@@ -91,7 +91,9 @@ def measure(size: str, micro_batches: int, tokens: int, updates: int, segments: 
     numbers = (torch.arange(200_000) * 7919 % 8000).numpy().astype("uint16")
     batches = arrange(recipe, numbers)
     with open_ranks(recipe) as ranks:
-        loop = steps(ranks.place(initial_state(recipe.model), torch.device("cpu")), batches, recipe, ranks)
+        loop = steps(
+            ranks.place(initial_state(recipe.model) if ranks.rank == 0 else None, torch.device("cpu")), batches, recipe, ranks
+        )
         peer = Peer(recipe, batches, ranks.rank, ranks.world_size)
         seconds: dict[str, list[float]] = {"DDP": [], "treering": []}
         processor: dict[str, list[float]] = {"DDP": [], "treering": []}

@@ -1,7 +1,7 @@
 """One rank of a group, started by torchrun: trains made-up recipes and writes out, on rank 0, what came of each.
 
-`ranks_worker.py SHARD JSON [die]`: a list of changes to the small recipe's training section; SHARD is what the ranks spread;
-with `die`, the last rank kills itself during the fifth update.
+`ranks_worker.py SHARD JSON [die]`: what the ranks spread; and a list of changes to the small recipe's sections, all of one model.
+With `die`, the last rank kills itself during the fifth update.
 """
 
 import json
@@ -25,10 +25,10 @@ def main() -> None:
     changes, dies = json.loads(sys.argv[2]), sys.argv[3:] == ["die"]
     set_arithmetic(1)
     # torchrun sends SIGTERM to the others as soon as one has died; as in a run, that is not what ends them.
-    with open_ranks(resolve(), sys.argv[1]) as ranks, StopSignals():
+    with open_ranks(resolve(**changes[0]), sys.argv[1]) as ranks, StopSignals():
         for change in changes:
-            recipe = resolve(training=change)
-            state, reports = ranks.place(initial_state(recipe.model), torch.device("cpu")), []
+            recipe = resolve(**change)
+            state, reports = ranks.place(initial_state(recipe.model) if ranks.rank == 0 else None, torch.device("cpu")), []
             for report in steps(state, synthetic_batches(recipe), recipe, ranks):
                 reports.append(vars(report))
                 if dies and report.step == 5 and ranks.rank == ranks.world_size - 1:

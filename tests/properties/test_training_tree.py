@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_making import bits
 
-from treering.training.layout import Layout
+from treering.training.layout import Layout, ShardLayout
 from treering.training.tree import TreeSum, ordered_sum, pairs, places, share, sum_rows
 
 COUNTS = st.integers(1, 40)
@@ -98,6 +98,15 @@ def test_every_row_has_one_owner_and_stretches_follow_each_other(world_size: int
         assert {name: view.tolist() for name, view in own.items()} == {
             name: views[name][part].tolist() for name, part in layout.owned(rank).items()
         }
+
+
+@given(world_size=st.integers(1, 12), rows=st.integers(1, 40), width=st.integers(1, 3))
+def test_a_parameter_is_cut_where_fsdp_cuts_it(world_size: int, rows: int, width: int) -> None:
+    tensor = torch.arange(rows * width).view(rows, width)
+    layout = ShardLayout({"p": (rows, width)}, world_size)
+    owned = [layout.owned(rank).get("p", slice(0, 0)) for rank in range(world_size)]
+    cut = torch.chunk(tensor, world_size)
+    assert [tensor[part].tolist() for part in owned] == [part.tolist() for part in cut] + [[]] * (world_size - len(cut))
 
 
 @given(st.lists(st.floats(-1e9, 1e9), max_size=70))

@@ -1,6 +1,7 @@
 """Any number of processes gives the same bits; who dies is named."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,22 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 from training_making import StopAt, Stopped, outcome, prepare, resolve, state_digest, trained, write_recipe
 
 from treering.checkpoints.store import saved_steps
 from treering.config.run_directory import RunDirectory
-from treering.errors import EnvironmentMismatch
+from treering.errors import EnvironmentMismatch, NonFiniteError, RankError
 from treering.provenance.environment import launched_as
 from treering.training.history import history_path, read_history
 from treering.training.run import train
+from treering.training.watch import Watch
 
 TESTS = Path(__file__).resolve().parents[1]
 WORLD_SIZES = [2, 3, 4, 8]
-TRAININGS: list[dict[str, Any]] = [
-    {"steps": 20, "micro_batch_size": 1},
-    {"steps": 20, "micro_batch_size": 1, "global_batch_size": 6},
-    {"steps": 20, "micro_batch_size": 1, "global_batch_size": 7, "precision": "bf16"},
-    {"steps": 20, "micro_batch_size": 2, "precision": "bf16"},
+CHANGES: list[dict[str, dict[str, Any]]] = [
+    {"training": {"steps": 20, "micro_batch_size": 1}},
+    {"training": {"steps": 20, "micro_batch_size": 1, "global_batch_size": 6}},
+    {"training": {"steps": 20, "micro_batch_size": 1, "global_batch_size": 7, "precision": "bf16"}},
+    {"training": {"steps": 20, "micro_batch_size": 2, "precision": "bf16"}},
 ]
 
 
@@ -36,22 +39,61 @@ def torchrun(world_size: int, *command: object, timeout: float = 240) -> subproc
     )
 
 
+def by_one(change: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What one process makes of a recipe."""
+    state, reports = trained(resolve(**change))
+    return {"state": list(state_digest(state)), "reports": [vars(report) for report in reports]}
+
+
+def by_ranks(world_size: int, shard: str, changes: list[dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What so many ranks make of recipes."""
+    result = torchrun(world_size, TESTS / "ranks_worker.py", shard, json.dumps(changes))
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
 @pytest.fixture(scope="module")
 def alone() -> list[dict[str, Any]]:
     """What one process makes of every recipe."""
-    made = []
-    for change in TRAININGS:
-        state, reports = trained(resolve(training=change))
-        made.append({"state": list(state_digest(state)), "reports": [vars(report) for report in reports]})
-    return made
+    return [by_one(change) for change in CHANGES]
 
 
 @pytest.mark.parametrize("shard", ["moments", "weights"])
 @pytest.mark.parametrize("world_size", WORLD_SIZES)
 def test_any_number_of_ranks_gives_the_bits_of_one(world_size: int, shard: str, alone: list[dict[str, Any]]) -> None:
-    result = torchrun(world_size, TESTS / "ranks_worker.py", shard, json.dumps(TRAININGS))
-    assert result.returncode == 0, result.stderr
-    assert [json.loads(line) for line in result.stdout.splitlines()] == alone
+    assert by_ranks(world_size, shard, CHANGES) == alone
+
+
+@pytest.mark.parametrize("shard", ["moments", "weights"])
+def test_one_matrix_for_embedding_and_head_is_trained_to_the_same_bits(shard: str) -> None:
+    change = {"training": {"steps": 5, "micro_batch_size": 1}, "model": {"tie_word_embeddings": True}}
+    assert by_ranks(3, shard, [change]) == [by_one(change)]
+
+
+@pytest.mark.parametrize("shard", ["moments", "weights"])
+def test_compiled_blocks_have_the_same_bits_on_two_ranks(shard: str) -> None:
+    if shutil.which("g++") is None and "CXX" not in os.environ:
+        pytest.skip("there is no C++ compiler on this machine")
+    change = {"training": {"steps": 3, "micro_batch_size": 2, "compiled": True}}
+    assert by_ranks(2, shard, [change]) == by_ranks(1, shard, [change])
+
+
+@pytest.mark.parametrize("shard", ["moments", "weights"])
+def test_every_rank_tells_a_number_that_is_not_finite_as_one_process_does(shard: str) -> None:
+    change = {"training": {"micro_batch_size": 1, "optimizer": {"learning_rate": 1e30, "gradient_clip": None}}}
+    with pytest.raises(NonFiniteError) as alone:
+        by_one(change)
+    result = torchrun(3, TESTS / "ranks_worker.py", shard, json.dumps([change]))
+    assert result.returncode != 0
+    assert result.stderr.count(str(alone.value)) == 3
+
+
+@pytest.mark.parametrize("computes", [False, True])
+def test_an_error_while_all_ranks_live_is_theirs_only_where_nothing_but_a_collective_can_fail(computes: bool) -> None:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    wanted = pytest.raises(RuntimeError if computes else RankError, match="out of memory")
+    with Watch(store, 0, 1) as watch, wanted, watch.explaining(computes=computes):
+        raise RuntimeError("out of memory")
 
 
 # Every rank breaks off after the same update, as at a power cut.
@@ -102,7 +144,9 @@ def test_more_ranks_than_micro_batches_are_refused(tiny_run: RunDirectory) -> No
 @pytest.mark.parametrize("shard", ["moments", "weights"])
 def test_when_a_rank_dies_the_others_end_and_say_which(shard: str) -> None:
     start = time.monotonic()
-    result = torchrun(3, TESTS / "ranks_worker.py", shard, json.dumps([{"steps": 10_000, "micro_batch_size": 1}]), "die")
+    result = torchrun(
+        3, TESTS / "ranks_worker.py", shard, json.dumps([{"training": {"steps": 10_000, "micro_batch_size": 1}}]), "die"
+    )
     assert time.monotonic() - start < 60
     assert result.returncode != 0
     assert result.stderr.count("rank 2 has ended") == 2

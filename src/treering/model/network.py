@@ -30,8 +30,9 @@ class GPTNeoX(nn.Module):
     def forward(self, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq vocab"]:
         """Return the logits of the token after each one."""
         hidden = self.gpt_neox(tokens)
-        head = self.gpt_neox.embed_in if self.embed_out is None else self.embed_out
-        return functional.linear(hidden, head.weight)
+        if self.embed_out is None:
+            return functional.linear(hidden, self.gpt_neox.embed_in.weight)
+        return self.embed_out(hidden)
 
 
 class _Body(nn.Module):

@@ -11,7 +11,8 @@ from treering.checkpoints.state import TrainingState
 from treering.config.schema import ModelSection
 from treering.errors import EnvironmentMismatch
 from treering.model.network import GPTNeoX
-from treering.training.layout import Layout
+from treering.training.layout import Layout, ShardLayout
+from treering.training.memory import keep_memory
 from treering.training.ranks import attach_network, differentiate
 from treering.training.tree import TreeSum, places, share
 from treering.training.watch import Watch
@@ -20,8 +21,9 @@ from treering.training.watch import Watch
 class Processes:
     """What all ranks of a process group do in the same way, whatever is spread over them."""
 
-    def __init__(self, rank: int, world_size: int, device: torch.device, watch: Watch) -> None:
-        self.rank, self.world_size = rank, world_size
+    def __init__(self, layout: Layout | ShardLayout, rank: int, device: torch.device, watch: Watch) -> None:
+        self.rank, self.world_size = rank, layout.world_size
+        self._owned, self._shapes = [layout.owned(each) for each in range(layout.world_size)], layout.shapes
         self._device, self._watch = device, watch
 
     def any(self, flags: Sequence[bool]) -> list[bool]:
@@ -49,6 +51,46 @@ class Processes:
                 advice="start all ranks on equal machines, with the same software, over the same run's folder",
             )
 
+    def _share_out(self, whole: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return this rank's rows, on its device, of tensors that are whole on rank 0 and None elsewhere."""
+        if whole is None:
+            rows = self._room(self.rank)
+            for theirs in rows.values():
+                dist.recv(theirs, 0)
+            return rows
+        for rank in range(1, self.world_size):
+            for name, rows in self._owned[rank].items():
+                dist.send(whole[name][rows].to(self._device), rank)
+        return {name: whole[name][rows].to(self._device, copy=True) for name, rows in self._owned[0].items()}
+
+    def _gather(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors whole in the processor's memory on rank 0, of every rank's rows; nothing on all others."""
+        if self.rank != 0:
+            for mine in own.values():
+                dist.send(mine, 0)
+            return {}
+        whole = {name: torch.empty(shape) for name, shape in self._shapes.items()}
+        for rank in range(self.world_size):
+            for name, rows in self._owned[rank].items():
+                theirs = own[name] if rank == 0 else torch.empty_like(whole[name][rows], device=self._device)
+                if rank:
+                    dist.recv(theirs, rank)
+                whole[name][rows] = theirs
+        return whole
+
+    def _room(self, rank: int) -> dict[str, Tensor]:
+        """Return memory for a rank's rows."""
+        return {
+            name: torch.empty(rows.stop - rows.start, *self._shapes[name][1:], device=self._device)
+            for name, rows in self._owned[rank].items()
+        }
+
+    def _step(self, state: TrainingState | None) -> int:
+        """Return rank 0's step."""
+        step = torch.tensor(state.step if state is not None else 0, device=self._device)
+        dist.broadcast(step, 0)
+        return int(step)
+
     def _join(self, rows: Tensor, losses: Mapping[int, float], leaves: int) -> tuple[Tensor, list[float]]:
         """Return every rank's numbers, each being zero on all ranks but one, and the loss of each leaf."""
         numbers = torch.cat([rows, rows.new_zeros(leaves)])
@@ -69,22 +111,22 @@ class Group(Processes):
     """
 
     def __init__(self, layout: Layout, rank: int, device: torch.device, watch: Watch) -> None:
-        super().__init__(rank, layout.world_size, device, watch)
+        super().__init__(layout, rank, device, watch)
         self._layout = layout
         self._flat = torch.empty(0)
 
-    def place(self, state: TrainingState, device: torch.device) -> TrainingState:
-        """Return a whole state as this rank keeps it: all weights on the device, and of the moments its own rows."""
+    def place(self, state: TrainingState | None, device: torch.device) -> TrainingState:
+        """Return rank 0's state as this rank keeps it: all weights on the device, and of the moments its own rows."""
         self._flat = torch.empty(self._layout.size, device=device)
         weights = self._layout.views(self._flat)
-        for name, weight in weights.items():
-            weight.copy_(state.weights[name])
-        owned = self._layout.owned(self.rank)
-        moments = (
-            {name: group[name][rows].to(device, copy=True) for name, rows in owned.items()}
-            for group in (state.first_moments, state.second_moments)
-        )
-        return TrainingState(state.step, weights, *moments)
+        if state is not None:
+            for name, weight in weights.items():
+                weight.copy_(state.weights[name])
+        with self._watch.explaining():
+            step = self._step(state)
+            dist.broadcast(self._flat, 0)
+            groups = (state.first_moments, state.second_moments) if state is not None else (None, None)
+            return TrainingState(step, weights, *(self._share_out(group) for group in groups))
 
     def own(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return views of the rows that this rank owns; names without any are left out."""
@@ -92,6 +134,7 @@ class Group(Processes):
 
     def attach(self, model: ModelSection, state: TrainingState) -> GPTNeoX:
         """Return a network whose parameters are the state's weights."""
+        keep_memory()
         return attach_network(model, state)
 
     def gradients(self, network: GPTNeoX, leaves: int, backward: Callable[[int], None]) -> dict[str, Tensor]:
@@ -124,11 +167,11 @@ class Group(Processes):
     def collect(self, state: TrainingState) -> TrainingState | None:
         """Return the whole state in the processor's memory, on rank 0; None on all others."""
         with self._watch.explaining():
-            groups = [self._collect(group) for group in (state.first_moments, state.second_moments)]
+            groups = [self._gather(group) for group in (state.first_moments, state.second_moments)]
         if self.rank != 0:
             return None
         weights = {name: weight.detach().cpu() for name, weight in state.weights.items()}
-        return TrainingState(state.step, weights, *(self._layout.views(group) for group in groups))
+        return TrainingState(state.step, weights, *groups)
 
     def _parts(self, names: Sequence[str], node: list[Tensor]) -> list[list[Tensor]]:
         """Return views of a node's rows, by their owner; nothing of no node."""
@@ -158,19 +201,6 @@ class Group(Processes):
         """Return room for this rank's rows."""
         start, stop = self._layout.cuts[self.rank : self.rank + 2]
         return list(self._layout.own_views(self._flat.new_empty(stop - start), self.rank).values())
-
-    def _collect(self, own: Mapping[str, Tensor]) -> Tensor:
-        mine = torch.cat([rows.reshape(-1) for rows in own.values()]) if own else self._flat.new_empty(0)
-        if self.rank != 0:
-            dist.send(mine, 0)
-            return mine
-        whole = torch.empty(self._layout.size)
-        for rank, (start, stop) in enumerate(pairwise(self._layout.cuts)):
-            theirs = mine if rank == 0 else mine.new_empty(stop - start)
-            if rank:
-                dist.recv(theirs, rank)
-            whole[start:stop] = theirs
-        return whole
 
 
 def _ends(leaves: range) -> tuple[int, int]:

@@ -98,3 +98,24 @@ class Layout:
         name = max((name for name, start in self.starts.items() if start <= place), key=self.starts.__getitem__)
         width = math.prod(self.shapes[name][1:])
         return self.starts[name] + (place - self.starts[name]) // width * width
+
+
+@dataclass(frozen=True)
+class ShardLayout:
+    """Every parameter cut by itself into stretches of whole rows, one for each rank, as FSDP2 cuts it.
+
+    All stretches of a parameter are equally long but the last ones, which may be shorter or have none.
+    """
+
+    shapes: Mapping[str, Shape]
+    world_size: int
+
+    def owned(self, rank: int) -> dict[str, slice]:
+        """Return the rows that a rank owns, by the parameter's name; names without any are left out."""
+        found = {}
+        for name, (rows, *_) in self.shapes.items():
+            longest = math.ceil(rows / self.world_size)
+            start, stop = min(rank * longest, rows), min((rank + 1) * longest, rows)
+            if start < stop:
+                found[name] = slice(start, stop)
+        return found

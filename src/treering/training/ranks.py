@@ -9,6 +9,7 @@ from torch import Tensor
 from treering.checkpoints.state import TrainingState
 from treering.config.schema import ModelSection
 from treering.model.network import GPTNeoX, empty_network
+from treering.training.memory import keep_memory
 from treering.training.tree import TreeSum, pairs
 
 
@@ -21,8 +22,12 @@ class Ranks(Protocol):
     rank: int
     world_size: int
 
-    def place(self, state: TrainingState, device: torch.device) -> TrainingState:
-        """Return a whole state as this rank keeps it: all weights on the device, and of the moments its own rows."""
+    def place(self, state: TrainingState | None, device: torch.device) -> TrainingState:
+        """Return rank 0's state as this rank keeps it, on the device.
+
+        Args:
+            state: Whole on rank 0, None on all others.
+        """
         ...
 
     def attach(self, model: ModelSection, state: TrainingState) -> GPTNeoX:
@@ -78,12 +83,15 @@ class Alone:
 
     rank, world_size = 0, 1
 
-    def place(self, state: TrainingState, device: torch.device) -> TrainingState:
+    def place(self, state: TrainingState | None, device: torch.device) -> TrainingState:
         """Return the state on the device."""
+        if state is None:
+            raise ValueError("a process alone is rank 0, which has the state")
         return state.to(device)
 
     def attach(self, model: ModelSection, state: TrainingState) -> GPTNeoX:
         """Return a network whose parameters are the state's weights."""
+        keep_memory()
         return attach_network(model, state)
 
     def own(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -99,8 +99,8 @@ def _advance(run: RunDirectory, opening: Opening, device: torch.device, progress
     recipe, planned = run.recipe, planned_steps(run.recipe.checkpoints, run.recipe.training.steps)
     batches = open_batches(run)
     place = _place_to_resume(run)
-    state = ranks.place(_load(run, place), device)
-    ranks.agree("the step to go on from", digest_value(state.step))
+    ranks.agree("the step to go on from", digest_value(place.name if place is not None else None))
+    state = ranks.place(_load(run, place) if ranks.rank == 0 else None, device)
     history = History(run, ranks.world_size) if ranks.rank == 0 else nullcontext()
     keeper = Keeper(run, opening, place, batches) if ranks.rank == 0 else Bystander()
     with (

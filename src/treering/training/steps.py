@@ -14,7 +14,6 @@ from treering.errors import NonFiniteError
 from treering.model.network import GPTNeoX
 from treering.order.batches import Batches
 from treering.training.kernels import COMPUTE_TYPES, pinned_kernels, with_kernels
-from treering.training.memory import keep_memory
 from treering.training.optimizer import AdamW, Rows, clipping_scale, row_squares
 from treering.training.ranks import ALONE, Ranks
 from treering.training.schedule import learning_rate
@@ -61,7 +60,6 @@ def steps(state: TrainingState, batches: Batches, recipe: Recipe, ranks: Ranks =
     Exact:
         Bitwise equal for any number of ranks: an update's gradient is the sum of its micro-batches' along one binary tree.
     """
-    keep_memory()
     network = with_kernels(ranks.attach(recipe.model, state), recipe)
     loop = _Loop(network, state, batches, recipe.training, ranks)
     while state.step < recipe.training.steps:

@@ -47,8 +47,11 @@ class Watch:
             return  # the store has gone: the others notice that themselves
 
     @contextmanager
-    def explaining(self) -> Iterator[None]:
+    def explaining(self, *, computes: bool = False) -> Iterator[None]:
         """Turn the failure of a collective into an error that names the rank that has ended.
+
+        Args:
+            computes: The block does more than collectives: what fails while all ranks live is left as it is.
 
         Raises:
             RankError: When the block's collective fails.
@@ -56,7 +59,10 @@ class Watch:
         try:
             yield
         except RuntimeError as error:
-            raise rank_error(self._reason() or f"a rank that cannot be named ({error})") from error
+            reason = self._reason()
+            if reason is None and computes:
+                raise
+            raise rank_error(reason or f"a rank that cannot be named ({error})") from error
 
     def _reason(self) -> str | None:
         """Return why the run ends: what was told, or who does not beat while this rank waits."""

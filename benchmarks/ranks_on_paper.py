@@ -1,6 +1,6 @@
 """What ranks send and hold, from formulas: `python benchmarks/ranks_on_paper.py` prints the tables of docs/determinism.md.
 
-Nothing is measured. N numbers of 4 bytes, W ranks, n micro-batches a rank (powers of two), L numbers in FSDP2's largest group.
+Nothing is measured. N numbers of 4 bytes, W ranks, n micro-batches a rank (powers of two), L numbers in FSDP2's largest part.
 """
 
 import math
@@ -14,7 +14,7 @@ from treering.model.shapes import parameter_shapes
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 MODELS = ("pythia-1.4b", "pythia-6.9b", "pythia-12b")
 MICRO_BATCHES = {8: 16, 64: 2, 512: 1}  # ranks → micro-batches of each; of 1,024 sequences, 8 a micro-batch, or 2 for 512 ranks
-ENGINES = ("treering", "DDP", "FSDP2", "FSDP2, tree")
+ENGINES = ("`moments`", "DDP", "FSDP2", "`weights`")
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Case:
 
 
 def case(model: ModelSection, ranks: int) -> Case:
-    """Return a model's case: FSDP2's groups are the layers, and what is outside of them."""
+    """Return a model's case: FSDP2's parts are the layers, the embedding and the head."""
     sizes = {name: math.prod(shape) for name, shape in parameter_shapes(model).items()}
     layers = sum(size for name, size in sizes.items() if ".layers." in name)
-    outside = sum(sizes.values()) - layers
-    return Case(sum(sizes.values()), max(outside, layers // model.num_hidden_layers), ranks, MICRO_BATCHES[ranks])
+    largest = max(size for name, size in sizes.items() if ".layers." not in name)
+    return Case(sum(sizes.values()), max(largest, layers // model.num_hidden_layers), ranks, MICRO_BATCHES[ranks])
 
 
 def table() -> list[str]:

@@ -1,7 +1,7 @@
 """One rank of a group, started by torchrun: trains made-up recipes and writes out, on rank 0, what came of each.
 
-`ranks_worker.py SHARD JSON [die]`: what the ranks spread; and a list of changes to the small recipe's sections, all of one model.
-With `die`, the last rank kills itself during the fifth update.
+`ranks_worker.py SHARD JSON [die]`: what the ranks spread, and a list of changes to the small recipe's sections, all of one
+model. With `die`, the last rank kills itself during the fifth update.
 """
 
 import json

@@ -14,6 +14,7 @@ from treering.config.schema import ModelSection
 from treering.model.network import GPTNeoX, empty_network
 from treering.training.group import Processes
 from treering.training.layout import ShardLayout
+from treering.training.memory import give_back_memory
 from treering.training.tree import TreeSum
 from treering.training.watch import Watch
 
@@ -41,6 +42,7 @@ class Sharded(Processes):
 
     def attach(self, model: ModelSection, state: TrainingState) -> GPTNeoX:
         """Return a network whose parts gather weights when they compute; the state's weights become its own rows."""
+        give_back_memory()
         network = empty_network(model)
         mesh = init_device_mesh(self._device.type, (self.world_size,))
         self._sums = []

@@ -109,11 +109,12 @@ class _TreeReduceScatter:
     def __call__(self, output_tensor: Tensor, input_tensor: Tensor, group: Any, op: Any, async_op: bool = False) -> None:  # noqa: ARG002
         received = torch.empty_like(input_tensor)
         dist.all_to_all_single(received, input_tensor, group=group)
-        for rank, rows in enumerate(received.chunk(group.size())):
-            if self._first + rank < self.leaves:
-                self._tree.add((0, self._first + rank), [rows])
-        self._first += group.size()
-        if self._first < self.leaves:
+        first, self._first = self._first, self._first + group.size()
+        last = self._first >= self.leaves
+        for leaf, rows in enumerate(received.chunk(group.size()), first):
+            if leaf < self.leaves:  # a node that waits for a later turn must not keep all that was received
+                self._tree.add((0, leaf), [rows if last else rows.clone()])
+        if not last:
             output_tensor.zero_()
             return
         output_tensor.copy_(self._tree.total()[0])

@@ -77,11 +77,11 @@ def test_a_kernel_that_a_machine_lacks_is_refused_and_no_other_is_taken() -> Non
         trained(lacking, 1)
 
 
-def worker(cache: Path, *training: dict[str, Any], world_size: int = 1) -> list[dict[str, Any]]:
-    """What other processes make of some trainings, with compiled code kept in a folder."""
+def worker(cache: Path, training: dict[str, Any], world_size: int = 1, shard: str = "moments") -> list[dict[str, Any]]:
+    """What other processes make of a training, with compiled code kept in a folder."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)] if world_size > 1 else []
     result = subprocess.run(
-        [sys.executable, *launcher, str(TESTS / "ranks_worker.py"), json.dumps(training)],
+        [sys.executable, *launcher, str(TESTS / "ranks_worker.py"), shard, json.dumps([{"training": training}])],
         capture_output=True,
         text=True,
         timeout=400,
@@ -113,7 +113,8 @@ def warm(compiled: tuple[Path, list[dict[str, Any]]], monkeypatch: pytest.Monkey
 def test_compiled_bits_are_the_same_warm_and_cold_and_by_two_processes(compiled: tuple[Path, list[dict[str, Any]]]) -> None:
     cache, made = compiled
     assert worker(cache, COMPILED) == made
-    assert worker(cache, COMPILED, world_size=2) == made
+    for shard in ("moments", "weights"):
+        assert worker(cache, COMPILED, 2, shard) == made
 
 
 def test_compiled_in_a_fresh_folder_the_bits_are_the_same(compiled: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
@@ -179,13 +180,16 @@ def test_a_compiled_recipe_is_refused_where_compiling_is_switched_off(name: str,
         trained(resolve(training=COMPILED), 1)
 
 
-def test_a_compiler_that_fails_is_named_as_the_environments_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("world_size", "shard"), [(1, "moments"), (2, "weights")])
+def test_a_compiler_that_fails_is_named_as_the_environments_fault(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, world_size: int, shard: str
+) -> None:
     compiler = tmp_path / "c++"
     compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && echo compiler 1.0 && exit 0\nexit 1\n', encoding="utf-8")
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
     with pytest.raises(AssertionError, match="cannot be compiled here"):
-        worker(tmp_path / "cache", COMPILED)
+        worker(tmp_path / "cache", COMPILED, world_size, shard)
 
 
 def test_the_compiler_is_part_of_a_compiled_runs_environment(monkeypatch: pytest.MonkeyPatch) -> None:

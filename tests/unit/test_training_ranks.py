@@ -125,6 +125,21 @@ def test_a_run_of_1_then_4_then_2_ranks_has_the_bytes_of_one_that_did_not_change
     assert [change["processes.world_size"] for change in changes] == [[1, 4], [4, 2]]
 
 
+@pytest.mark.parametrize("shard", ["moments", "weights"])
+def test_a_damaged_state_ends_all_ranks_with_the_first_ones_reason(tmp_path: Path, shard: str) -> None:
+    run = prepare(write_recipe(tmp_path, training={"micro_batch_size": 1}), tmp_path / "runs")
+    with pytest.raises(Stopped):
+        train(run, StopAt(3))
+    weights = run.stage("checkpoints") / f"step{saved_steps(run.stage('checkpoints'))[-1]}" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    result = torchrun(2, "-m", "treering", "train", run.path, "--shard", shard, timeout=60)
+    assert result.returncode != 0
+    assert "weights.safetensors" in result.stderr
+    assert "rank 0 stopped" in result.stderr
+
+
 def test_more_ranks_than_micro_batches_are_refused(tiny_run: RunDirectory) -> None:
     result = torchrun(3, "-m", "treering", "train", tiny_run.path)
     assert result.returncode != 0

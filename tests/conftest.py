@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from treering.provenance.environment import let_waiting_threads_sleep
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 let_waiting_threads_sleep()  # before any test imports torch
+
+# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

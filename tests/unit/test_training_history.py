@@ -252,7 +252,9 @@ def test_what_is_observed_reaches_no_byte_of_any_stage(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     watched = tmp_path / "watched.yaml"
     body = json.loads(recipe.read_text(encoding="utf-8"))
-    watched.write_text(json.dumps({**body, "observe": {"log_every": 3, "workers": 3}}), encoding="utf-8")
+    watched.write_text(
+        json.dumps({**body, "observe": {"log_every": 3, "workers": 3, "recompute_layers": True}}), encoding="utf-8"
+    )
     runs = [prepare(path, tmp_path / path.stem) for path in (recipe, watched)]
     first, second = ([*(run.verified(stage) for stage in ("corpus", "tokens", "order")), train(run)] for run in runs)
     assert first == second

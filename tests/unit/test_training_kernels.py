@@ -12,14 +12,27 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
-from training_making import StopAt, Stopped, outcome, prepare, resolve, state_digest, trained, write_recipe
+from training_making import (
+    StopAt,
+    Stopped,
+    outcome,
+    prepare,
+    resolve,
+    state_digest,
+    synthetic_batches,
+    trained,
+    write_recipe,
+)
 
+from treering.checkpoints.state import initial_state
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import Recipe
 from treering.errors import EnvironmentMismatch
 from treering.training.determinism import describe_arithmetic, keep_compiled_code_apart, set_arithmetic
-from treering.training.kernels import refuse_kernels
+from treering.training.kernels import refuse_kernels, with_kernels
+from treering.training.ranks import ALONE
 from treering.training.run import train
+from treering.training.steps import loss_of
 from treering.verification.rerun import verify_segment
 from treering.verification.segments import Segment
 from treering.verification.verdicts import Verdict
@@ -65,6 +78,42 @@ def test_what_the_process_prefers_neither_reaches_the_loop_nor_is_touched_by_it(
             for kernel, digest in digests.items():
                 assert state_digest(trained(with_attention(kernel), 2)[0]) == digest
             assert (torch.backends.cuda.math_sdp_enabled(), torch.backends.cuda.flash_sdp_enabled()) == before
+
+
+RECOMPUTED: dict[str, Any] = {"recompute_layers": True}
+
+
+@pytest.mark.parametrize("change", [{}, {"precision": "bf16"}, {"micro_batch_size": 1}, {"attention": "math"}])
+def test_layers_computed_again_going_backward_give_the_same_bits(change: dict[str, Any]) -> None:
+    kept, again = (trained(resolve(training=change, observe=observe)) for observe in ({}, RECOMPUTED))
+    assert state_digest(again[0]) == state_digest(kept[0])
+    assert again[1] == kept[1]
+
+
+def test_layers_computed_again_keep_their_input_and_no_more() -> None:
+    def saved(**observe: Any) -> tuple[int, int]:
+        """Attention's forward passes in one update, and the bytes that autograd keeps from forward to backward."""
+        recipe, kept = resolve(observe=observe), {}
+        network = with_kernels(ALONE.attach(recipe.model, initial_state(recipe.model)), recipe)
+        rows = torch.from_numpy(synthetic_batches(recipe).batch(0))
+        weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                loss = loss_of(network, rows, "fp32")
+            held = sum(size for place, size in kept.items() if place not in weights)
+            loss.backward()
+        return sum(event.count for event in seen.key_averages() if event.key == FLASH), held
+
+    kept, again = saved(), saved(**RECOMPUTED)
+    recipe = resolve()
+    layers, of_hidden = recipe.model.num_hidden_layers, 4 * 8 * recipe.order.sequence_length * recipe.model.hidden_size
+    assert (kept[0], again[0]) == (layers, 2 * layers)
+    assert kept[1] - again[1] > layers * 15 * of_hidden
 
 
 def test_a_kernel_that_a_machine_lacks_is_refused_and_no_other_is_taken() -> None:
@@ -144,6 +193,12 @@ def test_a_compiled_run_resumes_to_its_bits_and_its_segments_are_reproduced(tmp_
     train(parts)
     assert outcome(parts) == outcome(whole)
     assert verify_segment(parts, Segment(2, 4)).verdict == Verdict.REPRODUCED
+
+
+@pytest.mark.usefixtures("warm")
+def test_compiled_layers_computed_again_give_the_bits_of_compiled_ones(compiled: tuple[Path, list[dict[str, Any]]]) -> None:
+    state, reports = trained(resolve(training=COMPILED, observe=RECOMPUTED))
+    assert {"state": list(state_digest(state)), "reports": [vars(report) for report in reports]} == compiled[1][0]
 
 
 def test_a_model_of_many_blocks_compiles_one(warm: None) -> None:

@@ -70,6 +70,12 @@ def test_one_matrix_for_embedding_and_head_is_trained_to_the_same_bits(shard: st
 
 
 @pytest.mark.parametrize("shard", ["moments", "weights"])
+def test_layers_computed_again_going_backward_change_no_bit_on_ranks(shard: str) -> None:
+    again = {**CHANGES[2], "observe": {"recompute_layers": True}}
+    assert by_ranks(3, shard, [again]) == [by_one(CHANGES[2])]
+
+
+@pytest.mark.parametrize("shard", ["moments", "weights"])
 def test_every_rank_tells_a_number_that_is_not_finite_as_one_process_does(shard: str) -> None:
     change = {"training": {"micro_batch_size": 1, "optimizer": {"learning_rate": 1e30, "gradient_clip": None}}}
     with pytest.raises(NonFiniteError) as alone:

@@ -1,9 +1,11 @@
 """`treering show`: a recipe resolved, and what it will take."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from treering.cli.arguments import Json, Target
+import typer
+
+from treering.cli.arguments import Json, Shard, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,11 +14,11 @@ if TYPE_CHECKING:
     from treering.training.history import Entry
 
 NAME = "show"
-_STATE_BYTES = 4 * 4  # a weight, its gradient and two moments, in fp32
+Ranks = Annotated[int, typer.Option("--ranks", min=1, help="Processes that train together: whose memory is told.")]
 
 
-def command(target: Target, as_json: Json = False) -> None:
-    """Show a recipe with every value spelled out, its counts, its checkpoints, and the disk and time it takes.
+def command(target: Target, ranks: Ranks = 1, shard: Shard = "moments", as_json: Json = False) -> None:
+    """Show a recipe with every value spelled out, its counts, its checkpoints, and the disk, memory and time it takes.
 
     Of a run's folder also its history: each start, resumption, change of machine or software, and stop of its training.
     """
@@ -29,7 +31,7 @@ def command(target: Target, as_json: Json = False) -> None:
     recipe = read_recipe(target / "recipe.yaml" if target.is_dir() else target)
     find_tasks(recipe.evaluation.tasks)
     digests = {"recipe_digest": recipe_digest(recipe), "run_digest": run_digest(recipe)}
-    record = {**digests, **_consequences(recipe, _tokenizer_bytes(recipe, target))}
+    record = {**digests, **_consequences(recipe, _tokenizer_bytes(recipe, target)), "memory": _memory(recipe, ranks, shard)}
     history = _history(target)
     if as_json:
         told = {"history": [entry.body for entry in history]} if history else {}
@@ -68,8 +70,6 @@ def _consequences(recipe: "Recipe", tokenizer_bytes: int | None) -> dict[str, An
         "tokens": tokens_per_step * recipe.training.steps,
         "checkpoint_steps": list(kept),
         "resumable_steps": list(resumable_steps(recipe.checkpoints, recipe.training.steps)),
-        "state_memory_bytes": _STATE_BYTES * counts["parameters"],
-        "saving_memory_bytes": 3 * 4 * counts["parameters"],
         "checkpoint_weights_bytes": sizes.weights_bytes,
         "checkpoint_moments_bytes": sizes.moments_bytes,
         "checkpoint_bytes": sizes.weights_bytes + sizes.moments_bytes,
@@ -98,13 +98,30 @@ def _lines(record: dict[str, Any]) -> list[str]:
         f"{size_text(record['checkpoint_weights_bytes'])}, moments {size_text(record['checkpoint_moments_bytes'])}), "
         f"revisions {size_text(record['revision_bytes'])}{on_top}{beside}; the corpus comes on top, once as text and once as "
         "tokens",
-        f"memory            {size_text(record['state_memory_bytes'])} for weights, gradients and moments, "
-        f"{size_text(record['saving_memory_bytes'])} for the copy that is saved; activations on top",
+        f"memory            {_memory_text(record['memory'])}",
         f"operations        {record['floating_point_operations']:.3g} floating-point",
         f"training time     {time_text} (from its matrix-product rate; good to a factor of two)",
         f"recipe digest     {record['recipe_digest']}",
         f"run digest        {record['run_digest']}",
     ]
+
+
+def _memory(recipe: "Recipe", ranks: int, shard: str) -> dict[str, Any]:
+    from treering.training.footprint import footprint
+    from treering.training.ranks import refuse_ranks
+
+    refuse_ranks(recipe.training, ranks)
+    return {"ranks": ranks, "shard": shard, "bytes": vars(footprint(recipe, ranks, shard))}
+
+
+def _memory_text(memory: dict[str, Any]) -> str:
+    from treering.cli.terminal import size_text
+
+    sizes = {name: size_text(size) for name, size in memory["bytes"].items()}
+    parts = ", ".join(f"{name} {sizes[name]}" for name in ("weights", "moments", "gradients", "activations", "program"))
+    ranks = memory["ranks"]
+    where = "" if ranks == 1 else f" on rank 0 of {ranks} ({memory['shard']} spread)"
+    return f"about {sizes['peak']} at most{where} ({parts}), {sizes['saving']} more while a checkpoint is saved"
 
 
 def _history(target: Path) -> "list[Entry]":

@@ -306,10 +306,15 @@ class CardSection(Section):
 
 
 class ObserveSection(Section):
-    """What is watched; no field here changes a number, and none is in a digest."""
+    """What is watched, and with how much of the machine; no field here changes a number, and none is in a digest.
+
+    With `recompute_layers` training keeps each layer's input alone and computes the rest again going backward: less memory,
+    a third more time.
+    """
 
     log_every: PositiveCount = 1
     workers: PositiveCount = 1
+    recompute_layers: bool = False
 
 
 class Recipe(Section):

@@ -1,11 +1,15 @@
 """GPT-NeoX in PyTorch, its parameters named as in Hugging Face's state dicts."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from treering.config.schema import ModelSection
+from treering.model.cross_entropy import linear_cross_entropy
 
 _ACTIVATIONS = {"gelu": "none", "gelu_pytorch_tanh": "tanh"}
 
@@ -23,21 +27,33 @@ class GPTNeoX(nn.Module):
     def __init__(self, model: ModelSection) -> None:
         super().__init__()
         self.gpt_neox = _Body(model)
-        self.embed_out: nn.Linear | None = None
-        if not model.tie_word_embeddings:
-            self.embed_out = nn.Linear(model.hidden_size, model.vocab_size, bias=False)
+        self.embed_out = None if model.tie_word_embeddings else _Head(model.hidden_size, model.vocab_size, bias=False)
 
-    def forward(self, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq vocab"]:
-        """Return the logits of the token after each one."""
+    def forward(
+        self, tokens: Int[Tensor, "batch seq"], targets: Int[Tensor, "batch seq"] | None = None
+    ) -> Float[Tensor, "batch seq vocab"] | Float[Tensor, ""]:
+        """Return the logits of the token after each one; or, of given targets, the mean cross-entropy in nats."""
         hidden = self.gpt_neox(tokens)
         if self.embed_out is None:
-            return functional.linear(hidden, self.gpt_neox.embed_in.weight)
-        return self.embed_out(hidden)
+            return _score(hidden, self.gpt_neox.embed_in.weight, targets)
+        return self.embed_out(hidden, targets)
+
+    def recompute_layers(self) -> None:
+        """Have layers keep nothing but their input, and compute the rest again going backward.
+
+        Exact:
+            Bitwise: the same operations on the same numbers.
+
+        Source:
+            Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost (arXiv 1604.06174).
+        """
+        self.gpt_neox.recomputed = True
 
 
 class _Body(nn.Module):
     def __init__(self, model: ModelSection) -> None:
         super().__init__()
+        self.recomputed = False
         self._rotary = Rotary(model.rotary_size, model.rotary_emb_base)
         self.embed_in = nn.Embedding(model.vocab_size, model.hidden_size)
         self.layers = nn.ModuleList(_Layer(model) for _ in range(model.num_hidden_layers))
@@ -47,8 +63,13 @@ class _Body(nn.Module):
         hidden = self.embed_in(tokens)
         tables = self._rotary.tables(tokens.shape[1], tokens.device)
         for layer in self.layers:
-            hidden = layer(hidden, tables)
+            hidden = _recomputed(layer, hidden, tables) if self.recomputed else layer(hidden, tables)
         return self.final_layer_norm(hidden)
+
+
+def _recomputed(layer: nn.Module, hidden: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+    output = checkpoint(layer, hidden, tables, use_reentrant=False, preserve_rng_state=False)
+    return cast("Tensor", output)
 
 
 class _Layer(nn.Module):
@@ -94,6 +115,17 @@ class _MLP(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.dense_4h_to_h(functional.gelu(self.dense_h_to_4h(hidden), approximate=self._approximation))
+
+
+class _Head(nn.Linear):
+    def forward(self, input: Tensor, targets: Tensor | None = None) -> Tensor:
+        return _score(input, self.weight, targets)
+
+
+def _score(hidden: Tensor, weight: Tensor, targets: Tensor | None) -> Tensor:
+    if targets is None:
+        return functional.linear(hidden, weight)
+    return linear_cross_entropy(hidden.flatten(0, 1), weight, targets.flatten())
 
 
 class Rotary:

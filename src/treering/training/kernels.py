@@ -65,9 +65,10 @@ def refuse_kernels(recipe: Recipe, device: torch.device) -> None:
 
 
 def with_kernels(network: GPTNeoX, recipe: Recipe) -> GPTNeoX:
-    """Return the network, ready for `pinned_kernels`: its blocks are compiled at their first use where the recipe says so.
+    """Return the network, ready for `pinned_kernels`.
 
-    All blocks share one graph, made for the one shape that micro-batches have; embedding, head and loss stay eager.
+    Where the recipe says so, its blocks are compiled at their first use, and computed again going backward. All share one
+    graph, made for the one shape that micro-batches have; embedding, head and loss stay eager.
 
     Raises:
         EnvironmentMismatch: When this machine has no such kernel or no compiler.
@@ -79,6 +80,8 @@ def with_kernels(network: GPTNeoX, recipe: Recipe) -> GPTNeoX:
         torch.compiler.reset()
         for block in network.gpt_neox.layers:
             block.compile(fullgraph=True, dynamic=False, options=_COMPILE_OPTIONS)
+    if recipe.observe.recompute_layers:
+        network.recompute_layers()
     return network
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from treering.checkpoints.state import TrainingState
-from treering.config.schema import ModelSection
+from treering.config.schema import ModelSection, TrainingSection
+from treering.errors import InputError
 from treering.model.network import GPTNeoX, empty_network
 from treering.training.memory import keep_memory
 from treering.training.tree import TreeSum, pairs
@@ -123,6 +124,22 @@ class Alone:
 
 
 ALONE = Alone()
+
+
+def refuse_ranks(training: TrainingSection, world_size: int) -> None:
+    """Do nothing where so many processes can share the micro-batches of an update.
+
+    Raises:
+        InputError: When there are more processes than micro-batches.
+    """
+    if world_size > training.micro_batches:
+        raise InputError(
+            "there are more processes than micro-batches in an update, so some would do nothing",
+            expected=f"at most {training.micro_batches} (global_batch_size {training.global_batch_size} ÷ micro_batch_size "
+            f"{training.micro_batch_size})",
+            found=f"{world_size} processes",
+            advice="start fewer, or lower training.micro_batch_size in a recipe of another name: it changes bits",
+        )
 
 
 def attach_network(model: ModelSection, state: TrainingState) -> GPTNeoX:

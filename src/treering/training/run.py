@@ -11,8 +11,8 @@ from treering.checkpoints.state import TrainingState, initial_state
 from treering.checkpoints.store import keeps_moments, load_checkpoint, saved_steps
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
-from treering.config.schema import Recipe, TrainingSection
-from treering.errors import InputError, IntegrityError, PreemptionError
+from treering.config.schema import Recipe
+from treering.errors import IntegrityError, PreemptionError
 from treering.model.shapes import count_parameters, operations_per_token
 from treering.order.stage import open_batches
 from treering.provenance.canonical import write_record
@@ -26,7 +26,7 @@ from treering.training.history import History
 from treering.training.keeper import Bystander, Keeper, preempted_states
 from treering.training.kernels import refuse_kernels
 from treering.training.ledger import LedgerLine, Opening, read_ledger
-from treering.training.ranks import ALONE, Ranks
+from treering.training.ranks import ALONE, Ranks, refuse_ranks
 from treering.training.signals import StopSignals
 from treering.training.steps import StepReport, steps
 
@@ -47,8 +47,7 @@ def train(run: RunDirectory, progress: Progress = SILENCE, ranks: Ranks = ALONE)
         RankError: When another rank has ended.
         StorageError: When the disk is full or the run's folder cannot be written.
     """
-    if ranks.world_size > run.recipe.training.micro_batches:
-        raise _too_many(ranks.world_size, run.recipe.training)
+    refuse_ranks(run.recipe.training, ranks.world_size)
     inputs = run.reads("tokens", "order")
     if (run.stage("checkpoints") / MANIFEST).exists() and run.find("checkpoints", inputs):
         reads = {**inputs, **run.reads("checkpoints")}
@@ -120,16 +119,6 @@ def _advance(run: RunDirectory, opening: Opening, device: torch.device, progress
                 ranks.agree("the step to stop at", digest_value(report.step))  # nobody leaves before all is written
                 raise _preemption(run, report.step)
             _tell(task, report)
-
-
-def _too_many(world_size: int, training: TrainingSection) -> InputError:
-    return InputError(
-        "there are more processes than micro-batches in an update, so some would do nothing",
-        expected=f"at most {training.micro_batches} (global_batch_size {training.global_batch_size} ÷ micro_batch_size "
-        f"{training.micro_batch_size})",
-        found=f"{world_size} processes",
-        advice="start fewer, or lower training.micro_batch_size in a recipe of another name: it changes bits",
-    )
 
 
 def _preemption(run: RunDirectory, step: int) -> PreemptionError:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from treering.checkpoints.state import TrainingState
 from treering.config.schema import Recipe, TrainingSection
@@ -147,8 +146,7 @@ def loss_of(network: GPTNeoX, rows: Tensor, precision: str) -> Tensor:
         precision: `fp32`, or `bf16` for automatic mixed precision.
     """
     with torch.autocast(rows.device.type, dtype=COMPUTE_TYPES[precision], enabled=precision != "fp32"):
-        logits = network(rows[:, :-1])
-    return functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
+        return network(rows[:, :-1], rows[:, 1:])
 
 
 def _is_odd(tensor: Tensor | None) -> bool:

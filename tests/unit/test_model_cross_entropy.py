@@ -1,0 +1,120 @@
+"""Head and loss in one, against the two in turn."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from training_making import bits
+
+from treering.model.cross_entropy import linear_cross_entropy
+
+VOCABULARY, WIDTH = 301, 24
+Made = tuple[Tensor, Tensor, Tensor]
+
+
+def material(tokens: int, dtype: torch.dtype = torch.float32, scale: float = 1.0) -> Made:
+    generator = torch.Generator().manual_seed(tokens)
+    hidden = torch.randn(tokens, WIDTH, generator=generator, dtype=torch.float64)
+    weight = torch.randn(VOCABULARY, WIDTH, generator=generator, dtype=torch.float64) * scale
+    targets = torch.randint(VOCABULARY, (tokens,), generator=generator)
+    return hidden.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_(), targets
+
+
+def in_turn(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    logits = functional.linear(hidden, weight)
+    return functional.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), targets)
+
+
+def differentiated(loss: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Made:
+    """Loss, and the gradients of a third of it."""
+    value = loss(hidden, weight, targets)
+    (value / 3).backward()
+    assert hidden.grad is not None and weight.grad is not None
+    return value.detach(), hidden.grad, weight.grad
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 511, 512, 513, 1300])
+def test_loss_and_gradients_are_those_of_logits_and_then_cross_entropy(tokens: int) -> None:
+    own = differentiated(linear_cross_entropy, *material(tokens, torch.float64))
+    theirs = differentiated(in_turn, *material(tokens, torch.float64))
+    for mine, expected in zip(own, theirs, strict=True):
+        assert mine.dtype == torch.float64
+        assert float((mine - expected).norm()) <= 1e-13 * float(expected.norm())  # a few hundred roundings to fp64
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_rounds_no_worse_than_the_two_in_turn(precision: str) -> None:
+    exact = differentiated(in_turn, *(part.double() if part.is_floating_point() else part for part in fresh(1300)))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        losses = linear_cross_entropy, in_turn
+        own, theirs = (differentiated(loss, *material(1300)) for loss in losses)
+    for mine, other, true in zip(own, theirs, exact, strict=True):
+        assert mine.dtype == torch.float32
+        floor = 2.0**-24 * float(true.norm())
+        assert float((mine - true).norm()) <= 2 * max(float((other - true).norm()), floor)
+
+
+def fresh(tokens: int) -> Iterator[Tensor]:
+    for part in material(tokens):
+        yield part.detach().double().requires_grad_() if part.is_floating_point() else part
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 40.0, 3e3])
+def test_logits_of_any_size_give_a_finite_loss(scale: float) -> None:
+    hidden, weight, targets = material(600, scale=scale)
+    loss = linear_cross_entropy(hidden, weight, targets)
+    expected = float(in_turn(hidden.double(), weight.double(), targets).detach())
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)  # 24 products of fp32 under the largest logit's rounding
+    loss.backward()
+    assert hidden.grad is not None and bool(torch.isfinite(hidden.grad).all())
+    if scale == 0.0:
+        assert float(loss.detach()) == pytest.approx(math.log(VOCABULARY), rel=1e-6)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_number_that_is_not_finite_reaches_the_loss(number: float) -> None:
+    hidden, weight, targets = material(600)
+    with torch.no_grad():
+        hidden[599, 3] = number
+    assert not math.isfinite(float(linear_cross_entropy(hidden, weight, targets).detach()))
+
+
+class Watched(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that any operation returns, and the operations' names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements, self.names = 0, set[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.names.add(str(func))
+        if isinstance(result, Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+def test_the_logits_of_all_tokens_never_exist() -> None:
+    for loss, least, most in ((in_turn, 2048 * VOCABULARY, math.inf), (linear_cross_entropy, 0, 512 * VOCABULARY)):
+        with Watched() as watched:
+            differentiated(loss, *material(2048))
+        assert least <= watched.elements <= most
+
+
+def test_without_gradients_none_is_made() -> None:
+    hidden, weight, targets = material(16)
+    with torch.no_grad(), Watched() as without:
+        loss = linear_cross_entropy(hidden, weight, targets)
+    with Watched() as watched:
+        assert bits(loss) == bits(linear_cross_entropy(hidden, weight, targets).detach())
+    assert watched.names - without.names >= {"aten.addmm_.default", "aten.zeros_like.default"}
+
+
+def test_its_bits_repeat() -> None:
+    first, second = (differentiated(linear_cross_entropy, *material(1300)) for _ in range(2))
+    assert [bits(part) for part in first] == [bits(part) for part in second]

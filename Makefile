@@ -8,7 +8,9 @@ PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11
 SUITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 NEEDS := treering needs Python 3.11 or newer, with pip and venv; none of these is one: $(PYTHONS)
 
-.PHONY: demo test docs lint clean
+BENCHMARKS := bench-train bench-memory bench-order bench-tokens bench-checkpoints
+
+.PHONY: demo test docs lint clean bench-plots $(BENCHMARKS)
 .DELETE_ON_ERROR:
 
 # Each stamp is newer than what it was made from only after the installation has ended well, so a repeated call is instant.
@@ -27,6 +29,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
+# Each prints its table and adds it to benchmarks/results/.
+$(BENCHMARKS): bench-%: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/$(subst train,training,$*).py
+
+bench-plots: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/plots.py
+	$(BIN)/python docs/generate.py
+
 $(VENV)/.created:
 	@for python in $(PYTHONS); do \
 	  if $$python -c '$(SUITS)' 2>/dev/null; then echo "$$python -m venv $(VENV)"; $$python -m venv $(VENV) && touch $@; exit; fi; \
@@ -38,6 +48,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-bench: pyproject.toml constraints.txt benchmarks/requirements.txt | $(VENV)/.created
+	$(PIP) install --constraint constraints.txt --editable '.[bench]'
+	$(PIP) install --no-deps --requirement benchmarks/requirements.txt
 	@touch $(VENV)/.installed $@
 
 # Leaves runs/ alone: it may hold days of work.

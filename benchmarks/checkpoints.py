@@ -1,10 +1,10 @@
 """How long a save holds up training, and what it costs in all, against `torch.save` and `torch.distributed.checkpoint`.
 
-`python benchmarks/checkpoints.py`. All write the same weights and moments; treering's are digested tensor by tensor and file
-by file and brought to the disk before they get their name, the others leave that to the operating system, unless their line
-says fsync. *Held up* is the time until the loop may change the state again. *In all* is what the same matrix products take
-longer with one save than without: a save beside them shares the processors. Contestants take turns in one process; the table
-has medians.
+`make bench-checkpoints`, or `python benchmarks/checkpoints.py`. All write the same weights and moments; treering's are digested
+tensor by tensor and file by file and brought to the disk before they get their name, the others leave that to the operating
+system, unless their line says fsync. *Held up* is the time until the loop may change the state again. *In all* is what the
+same matrix products take longer with one save than without: a save beside them shares the processors. Contestants take turns
+in one process; the table has medians.
 """
 
 import argparse
@@ -21,16 +21,17 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from results import made_on, record, spread
 
 from treering.checkpoints.state import TrainingState, initial_state
 from treering.checkpoints.store import load_checkpoint, save_checkpoint
 from treering.config.schema import ModelSection
-from treering.provenance.environment import describe_machine, describe_software
 from treering.provenance.files import remove_tree
 from treering.training.background import Background
 
 ROUNDS = 5
 THREADS = 2
+PACKAGES = ("torch", "safetensors")
 RUN = "sha256:benchmark"
 NOTHING: Callable[[], object] = lambda: None  # noqa: E731
 
@@ -133,6 +134,19 @@ def compare(
     return seconds, sizes
 
 
+def rows_of(seconds: dict[str, list[tuple[float, float]]], sizes: dict[str, int]) -> list[dict[str, Any]]:
+    """Return each one's seconds and bytes."""
+    return [
+        {
+            "contestant": name,
+            "held_up_seconds": spread([held for held, _ in taken]),
+            "in_all_seconds": spread([in_all for _, in_all in taken]),
+            "size_bytes": sizes[name],
+        }
+        for name, taken in seconds.items()
+    ]
+
+
 def print_table(seconds: dict[str, list[tuple[float, float]]], sizes: dict[str, int]) -> None:
     base = statistics.median(held for held, _ in seconds["treering, in the loop"])
     for name, taken in seconds.items():
@@ -144,7 +158,7 @@ def print_table(seconds: dict[str, list[tuple[float, float]]], sizes: dict[str, 
         )
 
 
-def measure(preset: str, folder: Path, rounds: int) -> None:
+def measure(preset: str, folder: Path, rounds: int) -> list[dict[str, Any]]:
     state = random_state(preset)
     numbers = 3 * sum(weight.numel() for weight in state.weights.values())
     print(f"\n{preset}, {numbers / 1e6:.1f} million numbers in fp32")
@@ -156,29 +170,33 @@ def measure(preset: str, folder: Path, rounds: int) -> None:
             "torch.save, then fsync": torch_save_and_sync,
             "dcp.async_save": distributed_async,
         }
-        print_table(*compare(contestants, state, folder, rounds))
+        seconds, sizes = compare(contestants, state, folder, rounds)
+    print_table(seconds, sizes)
     save_checkpoint(folder, state, RUN, tokens=0)
     start = time.perf_counter()
     load_checkpoint(folder, 0, RUN)
     print(f"  {'treering, loading':<26} {time.perf_counter() - start:7.3f} s, every byte and tensor verified")
+    return rows_of(seconds, sizes)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--presets", nargs="+", default=["sapling", "pythia-14m", "pythia-31m"])
+    parser.add_argument("--dry", action="store_true", help="do not add to benchmarks/results")
     parser.add_argument("--folder", type=Path, default=None, help="a folder on the disk to be measured")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    software = {name: describe_software()[name] for name in ("treering", "python", "torch", "safetensors")}
-    print(f"{describe_machine()}, {os.cpu_count()} processors, {software}, median of {given.rounds}")
+    print(f"{made_on(PACKAGES)}, median of {given.rounds}")
     torch.set_num_threads(THREADS)
     # Its own group, which nothing else uses.
     store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     for preset in given.presets:
         with tempfile.TemporaryDirectory(dir=given.folder) as name:
-            measure(preset, Path(name), given.rounds)
+            rows = measure(preset, Path(name), given.rounds)
+        if not given.dry:
+            record("checkpoints", {"model": preset, "threads": THREADS, "rounds": given.rounds}, rows, PACKAGES)
     dist.destroy_process_group()
 
 

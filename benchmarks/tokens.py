@@ -1,32 +1,39 @@
-"""How fast the tokens stage encodes, against a plain loop over `tokenizers`: `python benchmarks/tokens.py`.
+"""How fast text becomes tokens, against a plain loop over `tokenizers`: `make bench-tokens`, or `python benchmarks/tokens.py`.
 
-Both start from texts in memory with a tokenizer loaded anew each time (so that neither has seen the text before), and end
-with the tokens, EOD after each document, in a file: treering's in GPT-NeoX's format, after checking that every document comes
-back; the plain loop's flat. They take turns in one process; the table has the medians.
+*Encoding*: all start from texts in memory with a tokenizer loaded anew each time (so that none has seen the text before), and
+end with the tokens, EOD after each document, in a file: treering's in GPT-NeoX's format, after checking that every document
+comes back; the plain loop's flat. *End to end*: from a `.jsonl` file; treering reads, normalises, drops duplicates, splits,
+writes its corpus and its tokens and their manifests, as `treering prepare` does; the plain loop reads and encodes. They take
+turns in one process; the table has the medians.
 """
 
 import argparse
 import importlib.resources
-import os
+import json
 import re
+import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
+from results import made_on, record, spread
 
+from treering.config.run_directory import open_run
 from treering.config.schema import TrainedTokenizer
-from treering.provenance.environment import describe_machine, describe_software
+from treering.corpus.stage import prepare_corpus
 from treering.tokens.encoding import Encoding, batches_of, encode_in_order
 from treering.tokens.indexed import write_indexed
-from treering.tokens.stage import BATCH_BYTES
+from treering.tokens.stage import BATCH_BYTES, prepare_tokens
 from treering.tokens.tokenizer import load_tokenizer, train_tokenizer
 
 ROUNDS = 5
+PACKAGES = ("numpy", "tokenizers", "fastokens")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 Contestant = Callable[[Sequence[str], Path, Path], float]
@@ -78,6 +85,48 @@ def treering(texts: Sequence[str], tokenizer_file: Path, folder: Path, workers: 
     return time.perf_counter() - start
 
 
+def write_corpus(texts: Sequence[str], folder: Path) -> Path:
+    path = folder / "corpus" / "texts.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return path
+
+
+def plain_end_to_end(texts: Sequence[str], tokenizer_file: Path, folder: Path) -> float:
+    path = write_corpus(texts, folder)
+    library = tokenizers.Tokenizer.from_file(str(tokenizer_file))
+    start = time.perf_counter()
+    with path.open(encoding="utf-8") as lines, (folder / "end-to-end.bin").open("wb") as file:
+        for line in lines:
+            file.write(np.array([*library.encode(json.loads(line)["text"]).ids, 0], dtype=np.uint16).tobytes())
+    return time.perf_counter() - start
+
+
+def treering_end_to_end(texts: Sequence[str], tokenizer_file: Path, folder: Path) -> float:
+    sections = {
+        "name": "tokens",
+        "corpus": {"sources": [{"path": str(write_corpus(texts, folder).parent)}]},
+        "tokens": {"tokenizer": {"path": str(tokenizer_file)}},
+        "order": {"sequence_length": 512},
+        "model": {"preset": "pythia-14m"},
+        "training": {"steps": 1, "global_batch_size": 1, "optimizer": {"learning_rate": 1e-3}},
+    }
+    recipe = folder / "tokens.yaml"
+    recipe.write_text(json.dumps(sections), encoding="utf-8")
+    runs = folder / "runs"
+    start = time.perf_counter()
+    run = open_run(recipe, runs)
+    prepare_corpus(run)
+    prepare_tokens(run)
+    taken = time.perf_counter() - start
+    shutil.rmtree(runs)
+    return taken
+
+
+END_TO_END: dict[str, Contestant] = {
+    "tokenizers, one text after another, end to end": plain_end_to_end,
+    "treering prepare, end to end": treering_end_to_end,
+}
 CONTESTANTS: dict[str, Contestant] = {
     "tokenizers, one text after another": plain_loop,
     "tokenizers, encode_batch_fast": plain_batches,
@@ -86,24 +135,33 @@ CONTESTANTS: dict[str, Contestant] = {
 }
 
 
-def compare(texts: Sequence[str], tokenizer_file: Path, folder: Path, rounds: int) -> dict[str, float]:
-    seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+def compare(texts: Sequence[str], tokenizer_file: Path, folder: Path, rounds: int) -> dict[str, list[float]]:
+    contestants = {**CONTESTANTS, **END_TO_END}
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
-        for name, contestant in CONTESTANTS.items():
+        for name, contestant in contestants.items():
             seconds[name].append(contestant(texts, tokenizer_file, folder))
     if (folder / "plain.bin").read_bytes() != (folder / "treering.bin").read_bytes():
         raise SystemExit("the contestants wrote different tokens")
-    return {name: statistics.median(taken) for name, taken in seconds.items()}
+    return seconds
+
+
+def rows_of(seconds: dict[str, list[float]], megabytes: float) -> list[dict[str, Any]]:
+    """Return each one's MB per second, and how many times the plain loop's that is."""
+    rows = []
+    for name, taken in seconds.items():
+        base = seconds[next(iter(END_TO_END if name in END_TO_END else CONTESTANTS))]
+        rate = spread([megabytes / one for one in taken])
+        rows.append({"contestant": name, "mb_per_second": rate, "ratio": statistics.median(base) / statistics.median(taken)})
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    rounds = parser.parse_args().rounds
-    software = {
-        name: version for name, version in describe_software().items() if name in ("treering", "python", "numpy", "tokenizers")
-    }
-    print(f"{describe_machine()}, {os.cpu_count()} processors, {software}, median of {rounds}")
+    parser.add_argument("--dry", action="store_true", help="do not add to benchmarks/results")
+    given = parser.parse_args()
+    print(made_on(PACKAGES))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for corpus, texts in read_corpora().items():
@@ -112,10 +170,15 @@ def main() -> None:
                 encoder = load_tokenizer(path).encoder
                 print(f"\n{corpus}, {megabytes:.1f} MB, {len(texts)} documents")
                 print(f"tokenizer {tokenizer}, treering's encoder {encoder.name} {encoder.version}")
-                medians = compare(texts, path, folder, rounds)
-                base = next(iter(medians.values()))
-                for contestant, taken in medians.items():
-                    print(f"  {contestant:<40} {megabytes / taken:8.2f} MB/s   × {base / taken:6.2f}")
+                rows = rows_of(compare(texts, path, folder, given.rounds), megabytes)
+                for row in rows:
+                    print(
+                        f"  {row['contestant']:<48} {row['mb_per_second']['median']:8.2f} MB/s   × {row['ratio']:6.2f}",
+                        flush=True,
+                    )
+                settings = {"corpus": corpus, "megabytes": round(megabytes, 1), "documents": len(texts), "tokenizer": tokenizer}
+                if not given.dry:
+                    record("tokens", {**settings, "rounds": given.rounds}, rows, PACKAGES)
 
 
 if __name__ == "__main__":

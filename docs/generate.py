@@ -1,4 +1,7 @@
-"""Write docs/the-way.md and docs/cli.md from the code: `python docs/generate.py`, or `--check` to compare only."""
+"""Write docs/the-way.md and docs/cli.md from the code, and docs/benchmarks.md from the results of benchmarks.
+
+`python docs/generate.py`, or `--check` to compare only.
+"""
 
 import importlib
 import sys
@@ -9,6 +12,7 @@ from typer.main import get_command
 from treering.cli.main import app
 
 DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent / "benchmarks"))
 STAGES = (
     "config",
     "corpus",
@@ -83,7 +87,12 @@ def _row(parameter: object) -> str:
     return f"| `{label}` | {getattr(parameter, 'help', '') or ''} | {shown} |"
 
 
-PAGES = {"the-way.md": the_way, "cli.md": cli}
+def benchmarks() -> str:
+    """Return benchmarks.md: the last run of each setting."""
+    return importlib.import_module("page").page()
+
+
+PAGES = {"the-way.md": the_way, "cli.md": cli, "benchmarks.md": benchmarks}
 
 
 def main() -> int:

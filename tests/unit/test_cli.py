@@ -104,6 +104,22 @@ def test_a_misspelt_task_is_named_before_anything_is_done(treering, tmp_path, qu
     assert not (tmp_path / "runs" / "quickstart" / "corpus").exists()
 
 
+def test_show_says_what_memory_a_rank_takes_and_refuses_more_ranks_than_micro_batches(treering, repository):
+    recipe = repository / "recipes" / "pythia-12b.yaml"
+    record = json.loads(treering("show", recipe, "--json")[1])
+    alone, spread = (
+        json.loads(treering("show", recipe, "--json", "--ranks", 64, "--shard", shard)[1])["memory"]
+        for shard in ("moments", "weights")
+    )
+    assert record["memory"]["bytes"]["weights"] == 4 * record["parameters"] == alone["bytes"]["weights"]
+    assert alone["bytes"]["peak"] > spread["bytes"]["peak"]
+    assert (spread["ranks"], spread["shard"]) == (64, "weights")
+    assert "at most on rank 0 of 64 (weights spread)" in treering("show", recipe, "--ranks", 64, "--shard", "weights")[1]
+    code, _, told = treering("show", recipe, "--ranks", 129)
+    assert code == 2
+    assert "at most 128 (global_batch_size 1024 ÷ micro_batch_size 8)" in told
+
+
 @pytest.mark.parametrize("verb", ["show", "run", "prepare", "train", "export", "evaluate", "card", "install"])
 def test_a_missing_recipe_ends_with_2(treering, verb):
     code, _, err = treering(verb, "absent.yaml")

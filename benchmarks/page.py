@@ -27,16 +27,17 @@ def page() -> str:
     for benchmark, (title, command, told, table) in SECTIONS.items():
         if runs := latest(benchmark):
             picture = f"![{title}](benchmarks/{benchmark}.svg)"
-            parts += [f"## {title}", f"`{command}`, {_machine(runs[-1])}. {told}", *map(table, runs), picture]
+            parts += [f"## {title}", f"`{command}`. {told}", *map(table, runs), *_machines(runs), picture]
     return "\n\n".join(parts) + "\n"
 
 
+def _machines(runs: list[Run]) -> list[str]:
+    return [f"On {' and on '.join(dict.fromkeys(map(_machine, runs)))}."]
+
+
 def _machine(run: Run) -> str:
-    machine, software = run["machine"], run["software"]
-    versions = ", ".join(f"{name} {version}" for name, version in software.items() if name not in ("treering", "python"))
-    return (
-        f"{machine['processors']} processors ({machine['processor']}), Python {software['python']}, {versions}, {run['date']}"
-    )
+    machine, versions = run["machine"], ", ".join(f"{name} {version}" for name, version in run["software"].items())
+    return f"{machine['processors']} processors ({machine['processor']}), {versions}, {run['date']}"
 
 
 def _table(heads: list[str], rows: list[list[str]], title: str = "") -> str:
@@ -46,7 +47,7 @@ def _table(heads: list[str], rows: list[list[str]], title: str = "") -> str:
 
 def _training(run: Run) -> str:
     settings, rows = run["settings"], run["rows"]
-    others = [row for row in rows if not row["trainer"].startswith("treering")]
+    others = [row for row in rows if not row["trainer"].startswith("treering")] or rows
     fastest = max(row["tokens_per_second"]["median"] for row in others)
     smallest = min(row["memory_bytes"] for row in others)
     cells = [
@@ -77,10 +78,11 @@ def _memory(run: Run) -> str:
             f"{row['predicted_bytes'] / 1e6:,.0f}",
             f"{row['measured_bytes'] / 1e6:,.0f}",
             f"{row['predicted_bytes'] / row['measured_bytes']:.2f}",
+            f"{row['seconds']:.2f}",
         ]
         for row in run["rows"]
     ]
-    return _table(["", "ranks", "layers", "predicted, MB", "measured, MB", "ratio"], cells)
+    return _table(["", "ranks", "layers", "predicted, MB", "measured, MB", "ratio", "an update, s"], cells)
 
 
 def _order(run: Run) -> str:
@@ -149,9 +151,9 @@ SECTIONS: dict[str, tuple[str, str, str, Callable[[Run], str]]] = {
         "Training",
         "make bench-train",
         "All train the same model from the same weights on the same batches, each in a process of its own, by turns; medians "
-        "of segments (range). treering is deterministic and digests what it does; the others are as they come: the Trainer "
-        "eager, LitGPT and the plain (nanoGPT-like) loop compiled. Memory is beyond what imports took. The first segment "
-        "compiles.",
+        "of segments (range). treering is deterministic, digests each batch and has glibc keep freed memory; the "
+        "others are as they come: the Trainer eager, LitGPT and the plain (nanoGPT-like) loop compiled. None saves anything. "
+        "Memory is beyond what imports took, the compiler's included. The first segment compiles, with nothing kept from before.",
         _training,
     ),
     "memory": (
@@ -163,8 +165,9 @@ SECTIONS: dict[str, tuple[str, str, str, Callable[[Run], str]]] = {
     "order": (
         "Look-ups in the order",
         "make bench-order",
-        "treering, which stores no index / a shuffled index on disk. Look-ups in milliseconds. Two epochs; the token file is "
-        "as long as it would be.",
+        "treering, which stores no index / a shuffled index on disk, looked through for a sequence's step (an inverse "
+        "one would answer at once, for as much disk again). Look-ups in milliseconds, opened before. Two epochs. The token "
+        "file is as long as it would be, but a hole: no disk is read.",
         _order,
     ),
     "tokens": (

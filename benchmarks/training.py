@@ -8,8 +8,10 @@ after its imports. `--against` leaves some out: LitGPT needs `benchmarks/require
 import argparse
 import contextlib
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,12 @@ class Contestant:
 
     def __init__(self, name: str, model: str, precision: str, updates: int) -> None:
         command = [sys.executable, str(HERE / "trainers.py"), name, model, precision, str(updates)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._cache = tempfile.TemporaryDirectory()
+        # Whatever it compiles, it compiles anew.
+        caches = {"XDG_CACHE_HOME": self._cache.name, "TORCHINDUCTOR_CACHE_DIR": f"{self._cache.name}/inductor"}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **caches}
+        )
         self.name, self._before = name, self._answer()["bytes"]
         self.seconds: list[float] = []
         self.losses: list[float] = []
@@ -55,6 +62,7 @@ class Contestant:
         """End it, whatever it does."""
         self._process.kill()
         self._process.wait()
+        self._cache.cleanup()
 
     def _answer(self) -> dict[str, Any]:
         while line := (self._process.stdout.readline() if self._process.stdout else ""):
@@ -113,7 +121,7 @@ def main() -> None:
         updates = given.updates or {"demo": 12, "14m": 3}.get(model, 1)
         rows = compare(names, model, given.precision, updates, given.segments)
         report(model, given.precision, rows)
-        settings = {"model": model, **trainers.MODELS[model], "precision": given.precision, "threads": 2}
+        settings = {"model": model, **trainers.MODELS[model], "precision": given.precision, "threads": 2, "trainers": names}
         if not given.dry:
             record("training", {**settings, "updates": updates, "segments": given.segments}, rows, PACKAGES)
 

@@ -76,6 +76,35 @@ def test_logits_of_any_size_give_a_finite_loss(scale: float) -> None:
         assert float(loss.detach()) == pytest.approx(math.log(VOCABULARY), rel=1e-6)
 
 
+def test_a_small_loss_is_not_lost_beside_large_logits() -> None:
+    weight = torch.zeros(VOCABULARY, WIDTH)
+    weight[:, 0], weight[:, 1] = 1000.0, -8.0
+    weight[3, 1] = 0.0  # the target is 8 above all others, and all are 1,000 high
+    hidden, targets = torch.zeros(5, WIDTH), torch.full((5,), 3)
+    hidden[:, :2] = 1.0
+    expected = math.log1p((VOCABULARY - 1) * math.exp(-8.0))
+    assert float(linear_cross_entropy(hidden, weight, targets)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_what_is_frozen_gets_no_gradient_and_the_other_its_own(frozen: int) -> None:
+    expected = differentiated(linear_cross_entropy, *material(600))[1:]
+    hidden, weight, targets = material(600)
+    both = hidden, weight
+    both[frozen].requires_grad_(False)
+    (linear_cross_entropy(hidden, weight, targets) / 3).backward()
+    assert both[frozen].grad is None
+    moving = both[1 - frozen].grad
+    assert moving is not None and bits(moving) == bits(expected[1 - frozen])
+
+
+def test_a_second_derivative_is_refused() -> None:
+    hidden, weight, targets = material(16)
+    (gradient,) = torch.autograd.grad(linear_cross_entropy(hidden, weight, targets), hidden, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        gradient.sum().backward()
+
+
 @pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_a_number_that_is_not_finite_reaches_the_loss(number: float) -> None:
     hidden, weight, targets = material(600)

@@ -126,11 +126,14 @@ def test_a_kernel_that_a_machine_lacks_is_refused_and_no_other_is_taken() -> Non
         trained(lacking, 1)
 
 
-def worker(cache: Path, training: dict[str, Any], world_size: int = 1, shard: str = "moments") -> list[dict[str, Any]]:
+def worker(
+    cache: Path, training: dict[str, Any], world_size: int = 1, shard: str = "moments", **observe: Any
+) -> list[dict[str, Any]]:
     """What other processes make of a training, with compiled code kept in a folder."""
+    recipe = {"training": training, "observe": observe}
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)] if world_size > 1 else []
     result = subprocess.run(
-        [sys.executable, *launcher, str(TESTS / "ranks_worker.py"), shard, json.dumps([{"training": training}])],
+        [sys.executable, *launcher, str(TESTS / "ranks_worker.py"), shard, json.dumps([recipe])],
         capture_output=True,
         text=True,
         timeout=400,
@@ -197,6 +200,7 @@ def test_a_compiled_run_resumes_to_its_bits_and_its_segments_are_reproduced(tmp_
 
 @pytest.mark.usefixtures("warm")
 def test_compiled_layers_computed_again_give_the_bits_of_compiled_ones(compiled: tuple[Path, list[dict[str, Any]]]) -> None:
+    assert worker(compiled[0], COMPILED, 2, "weights", **RECOMPUTED) == compiled[1]
     state, reports = trained(resolve(training=COMPILED, observe=RECOMPUTED))
     assert {"state": list(state_digest(state)), "reports": [vars(report) for report in reports]} == compiled[1][0]
 

@@ -309,7 +309,7 @@ class ObserveSection(Section):
     """What is watched, and with how much of the machine; no field here changes a number, and none is in a digest.
 
     With `recompute_layers` training keeps each layer's input alone and computes the rest again going backward: less memory,
-    a third more time.
+    one more forward pass of the layers.
     """
 
     log_every: PositiveCount = 1

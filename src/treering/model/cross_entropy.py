@@ -18,7 +18,7 @@ def linear_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy in nats of the targets under `hidden @ weight.T`, an fp32 scalar.
 
-    Under automatic mixed precision the products are computed in its type; exponentials, sums and the head's gradient in fp32.
+    Under automatic mixed precision the products are computed in its type; exponentials and all that is added up are fp32.
 
     Exact:
         Repeatable. Against the same in two steps, logits and then `torch.nn.functional.cross_entropy`: equal up to rounding.
@@ -29,7 +29,7 @@ def linear_cross_entropy(
     """
     device = hidden.device.type
     computed_in = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    differentiated = torch.is_grad_enabled() and weight.requires_grad
+    differentiated = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
     with torch.autocast(device, enabled=False):
         return _LinearCrossEntropy.apply(hidden, weight, targets, computed_in, differentiated)  # pyright: ignore[reportReturnType]
 
@@ -59,7 +59,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (factor,), (of_hidden, of_weight) = grad_outputs, ctx.saved_tensors
-        return of_hidden.mul_(factor).to(ctx.hidden_type), of_weight.mul_(factor), None, None, None
+        return of_hidden.to(ctx.hidden_type).mul_(factor), of_weight.mul_(factor), None, None, None
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _exponentials(room: _Room, inputs: Tensor, matrix: Tensor, targets: Tensor, 
     powers = room.powers if room.is_one else room.powers.copy_(room.logits)
     largest, wanted = powers.amax(1, keepdim=True), powers.gather(1, targets)
     sums = powers.sub_(largest).exp_().sum(1, keepdim=True)
-    torch.sub(sums.log() + largest, wanted, out=losses)
+    torch.sub(sums.log(), wanted.sub_(largest), out=losses)  # so that a small loss is not lost beside large logits
     powers.scatter_add_(1, targets, -sums)
     return sums
 

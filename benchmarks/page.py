@@ -168,7 +168,7 @@ SECTIONS: dict[str, tuple[str, str, str, Callable[[Run], str]]] = {
         "make bench-order",
         "treering, which stores no index / a shuffled index on disk, looked through for a sequence's step (an inverse "
         "one would answer at once, for as much disk again). Look-ups in milliseconds, opened before. Two epochs. The token "
-        "file is as long as it would be, but a hole: no disk is read.",
+        "file is as long as it would be, but a hole, and read before: no disk has a part in it.",
         _order,
     ),
     "tokens": (

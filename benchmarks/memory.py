@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -60,20 +59,17 @@ def train(case: list[Any], folder: Path) -> None:
         state = together.place(initial_state(recipe.model) if together.rank == 0 else None, torch.device("cpu"))
         loop = steps(state, batches_of(recipe), recipe, together)
         for _ in range(UPDATES):
-            start = time.perf_counter()
             next(loop)
-        told = {"bytes": highest_memory(), "seconds": time.perf_counter() - start}
-        (folder / str(together.rank)).write_text(json.dumps(told))
+        (folder / str(together.rank)).write_text(str(highest_memory()))
 
 
-def measure(case: tuple[Any, ...]) -> tuple[int, float]:
-    """Return the most bytes that any of a case's processes held, and the seconds of its last update."""
+def measure(case: tuple[Any, ...]) -> int:
+    """Return the most bytes that any of a case's processes held."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(case[4])] if case[4] > 1 else []
     with tempfile.TemporaryDirectory() as name:
         command = [sys.executable, *launcher, __file__, "--case", json.dumps(case), "--into", name]
         subprocess.run(command, check=True, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
-        told = [json.loads(path.read_text()) for path in Path(name).iterdir()]
-        return max(each["bytes"] for each in told), max(each["seconds"] for each in told)
+        return max(int(path.read_text()) for path in Path(name).iterdir())
 
 
 def main() -> None:
@@ -90,7 +86,7 @@ def main() -> None:
     for case in CASES:
         model, precision, micro_batch, batch, ranks, shard, recomputed = case
         predicted = footprint(recipe_for(model, precision, micro_batch, batch, recomputed), ranks, shard).peak
-        measured, seconds = measure(case)
+        measured = measure(case)
         names = ("model", "precision", "micro_batch_size", "global_batch_size", "ranks", "shard", "recompute_layers")
         rows.append(
             {

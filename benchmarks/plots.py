@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from page import SECTIONS, latest
+from page import SECTIONS, latest, predicted_bytes
 
 from treering.provenance.digests import digest_value
 
@@ -47,7 +47,7 @@ def training(runs: list[dict[str, Any]]) -> None:
 def memory(runs: list[dict[str, Any]]) -> None:
     _, axes = plt.subplots(figsize=(4.5, 4))
     rows = runs[-1]["rows"]
-    measured, predicted = ([row[f"{which}_bytes"] / 1e6 for row in rows] for which in ("measured", "predicted"))
+    measured, predicted = [row["measured_bytes"] / 1e6 for row in rows], [predicted_bytes(row) / 1e6 for row in rows]
     ends = [0.9 * min(measured), 1.1 * max(measured)]
     axes.fill_between(ends, [0.85 * end for end in ends], [1.15 * end for end in ends], color="#dddddd", label="± 15 %")
     axes.plot(ends, ends, color="#555555", linewidth=1)

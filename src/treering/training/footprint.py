@@ -12,8 +12,8 @@ _FP32 = 4
 # between blocks where freed memory is kept; and of a layer computed again how many times what it keeps is there at once, with
 # all that it needs on the way and the gradients that pass through it.
 _PROGRAM = 400_000_000
-_HOLES = 1.1
-_AGAIN = 5
+_HOLES = 1.15
+_AGAIN = 4
 
 
 @dataclass(frozen=True)

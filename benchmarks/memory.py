@@ -93,7 +93,6 @@ def main() -> None:
                 **dict(zip(names, case, strict=True)),
                 "predicted_bytes": predicted,
                 "measured_bytes": measured,
-                "seconds": seconds,
             }
         )
         print(

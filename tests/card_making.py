@@ -156,6 +156,7 @@ def _training(recipe: Recipe, steps: tuple[int, ...]) -> dict[str, Any]:
         "checkpoint_steps": list(steps),
         "run_digest": run_digest(recipe),
         "optimizer": "adamw",
+        "engines": ["treering"],
     }
 
 

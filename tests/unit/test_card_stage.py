@@ -185,6 +185,13 @@ def test_no_clipping_and_no_warmup_are_told(tmp_path, quickstart):
     assert "without warmup" in card
 
 
+def test_an_engine_other_than_treerings_own_is_named_with_what_that_means(tmp_path, quickstart):
+    assert "DeepSpeed" not in card_of(lay_out_run(tmp_path / "own", recipe_with_card(quickstart)))
+    engines = ["treering", "deepspeed 0.19.8, stage 2, 4 processes"]
+    run = lay_out_run(tmp_path / "run", recipe_with_card(quickstart), training={"engines": engines})
+    assert "computed by treering and deepspeed 0.19.8, stage 2, 4 processes, as the ledger says" in card_of(run)
+
+
 def test_a_gpu_is_named(tmp_path, quickstart):
     arithmetic = {"device": "NVIDIA H100", "precision": "bf16", "threads": 2, "processor_capability": "AVX2", "limits": "none"}
     run = lay_out_run(tmp_path / "run", recipe_with_card(quickstart), environment={"arithmetic": arithmetic})

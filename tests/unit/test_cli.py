@@ -120,6 +120,15 @@ def test_show_says_what_memory_a_rank_takes_and_refuses_more_ranks_than_micro_ba
     assert "at most 128 (global_batch_size 1024 ÷ micro_batch_size 8)" in told
 
 
+def test_show_predicts_no_memory_for_an_engine_it_knows_nothing_of(treering, repository, tmp_path):
+    own = (repository / "recipes" / "pythia-14m.yaml").read_text(encoding="utf-8")
+    other = tmp_path / "other.yaml"
+    other.write_text(own.replace("training:\n", "training:\n  engine: {name: deepspeed, stage: 2}\n", 1), encoding="utf-8")
+    assert "memory            not predicted for engine deepspeed" in treering("show", other)[1]
+    memory = json.loads(treering("show", other, "--json")[1])["memory"]
+    assert (memory["engine"], memory["bytes"]) == ("deepspeed", None)
+
+
 @pytest.mark.parametrize("verb", ["show", "run", "prepare", "train", "export", "evaluate", "card", "install"])
 def test_a_missing_recipe_ends_with_2(treering, verb):
     code, _, err = treering(verb, "absent.yaml")

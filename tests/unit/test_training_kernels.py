@@ -29,10 +29,10 @@ from treering.config.run_directory import RunDirectory
 from treering.config.schema import Recipe
 from treering.errors import EnvironmentMismatch
 from treering.training.determinism import describe_arithmetic, keep_compiled_code_apart, set_arithmetic
+from treering.training.engine import loss_of
 from treering.training.kernels import refuse_kernels, with_kernels
 from treering.training.ranks import ALONE
 from treering.training.run import train
-from treering.training.steps import loss_of
 from treering.verification.rerun import verify_segment
 from treering.verification.segments import Segment
 from treering.verification.verdicts import Verdict

@@ -2,15 +2,14 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch.distributed as dist
-from training_making import StopAt, Stopped, outcome, prepare, resolve, state_digest, trained, write_recipe
+from ranks_making import TESTS, break_off, by_one, by_ranks, torchrun
+from training_making import StopAt, Stopped, outcome, prepare, write_recipe
 
 from treering.checkpoints.store import saved_steps
 from treering.config.run_directory import RunDirectory
@@ -20,7 +19,6 @@ from treering.training.history import history_path, read_history
 from treering.training.run import train
 from treering.training.watch import Watch
 
-TESTS = Path(__file__).resolve().parents[1]
 WORLD_SIZES = [2, 3, 4, 8]
 CHANGES: list[dict[str, dict[str, Any]]] = [
     {"training": {"steps": 20, "micro_batch_size": 1}},
@@ -28,27 +26,6 @@ CHANGES: list[dict[str, dict[str, Any]]] = [
     {"training": {"steps": 20, "micro_batch_size": 1, "global_batch_size": 7, "precision": "bf16"}},
     {"training": {"steps": 20, "micro_batch_size": 2, "precision": "bf16"}},
 ]
-
-
-def torchrun(world_size: int, *command: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """Start so many ranks on this machine and wait for them."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)]
-    return subprocess.run(
-        [*launcher, *map(str, command)], capture_output=True, text=True, timeout=timeout, check=False, cwd=TESTS
-    )
-
-
-def by_one(change: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What one process makes of a recipe."""
-    state, reports = trained(resolve(**change))
-    return {"state": list(state_digest(state)), "reports": [vars(report) for report in reports]}
-
-
-def by_ranks(world_size: int, shard: str, changes: list[dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """What so many ranks make of recipes."""
-    result = torchrun(world_size, TESTS / "ranks_worker.py", shard, json.dumps(changes))
-    assert result.returncode == 0, result.stderr
-    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -93,24 +70,6 @@ def test_an_error_while_all_ranks_live_is_theirs_only_where_nothing_but_a_collec
         raise RuntimeError("out of memory")
 
 
-# Every rank breaks off after the same update, as at a power cut.
-BREAK_OFF = """
-import sys
-from pathlib import Path
-from training_making import StopAt, Stopped
-from treering.config.run_directory import open_run
-from treering.training.meeting import open_ranks
-from treering.training.run import train
-
-run = open_run(Path(sys.argv[1]))
-with open_ranks(run.recipe) as ranks:
-    try:
-        train(run, StopAt(4), ranks)
-    except Stopped:
-        pass
-"""
-
-
 def test_a_run_of_1_then_4_then_2_ranks_has_the_bytes_of_one_that_did_not_change(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, training={"micro_batch_size": 1})
     whole = prepare(recipe, tmp_path / "whole")
@@ -119,10 +78,7 @@ def test_a_run_of_1_then_4_then_2_ranks_has_the_bytes_of_one_that_did_not_change
     train(whole)
     with pytest.raises(Stopped):
         train(parts, StopAt(3))
-    script = tmp_path / "break_off.py"
-    script.write_text(f"import sys\nsys.path.insert(0, {str(TESTS)!r})\n{BREAK_OFF}", encoding="utf-8")
-    broken = torchrun(4, script, parts.path)
-    assert broken.returncode == 0, broken.stderr
+    break_off(4, parts.path, 4)
     assert saved_steps(parts.stage("checkpoints")) == [0, 1, 2, 4, 6]
     result = torchrun(2, "-m", "treering", "train", parts.path, "--shard", "weights")
     assert result.returncode == 0, result.stderr

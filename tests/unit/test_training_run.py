@@ -176,6 +176,7 @@ def test_the_record_says_what_was_trained(tiny_trained: RunDirectory) -> None:
         "run_digest": run_digest(tiny_trained.recipe),
         "ledger_digest": lines[-1].digest,
         "optimizer": "adamw",
+        "engines": ["treering"],
         "floating_point_operations": STEPS * 8 * 32 * operations_per_token(model, 32),
     }
     assert record["last_loss_nats"] < record["first_loss_nats"] - 0.5

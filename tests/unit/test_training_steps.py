@@ -16,9 +16,10 @@ from treering.checkpoints.store import load_checkpoint, save_checkpoint
 from treering.config.schema import Recipe
 from treering.errors import NonFiniteError
 from treering.model.network import empty_network
+from treering.training.engine import loss_of
 from treering.training.ranks import attach_network
 from treering.training.schedule import learning_rate
-from treering.training.steps import loss_of, steps
+from treering.training.steps import steps
 
 PRECISIONS = ["fp32", "bf16"]
 MODELS = [{}, {"tie_word_embeddings": True, "use_parallel_residual": False, "attention_bias": False}]

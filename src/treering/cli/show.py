@@ -111,13 +111,16 @@ def _memory(recipe: "Recipe", ranks: int, shard: str) -> dict[str, Any]:
     from treering.training.ranks import refuse_ranks
 
     refuse_ranks(recipe.training, ranks)
-    told = {"ranks": ranks, "shard": shard, "device": recipe.training.device}
-    return {**told, "bytes": vars(footprint(recipe, ranks, shard))}
+    engine = recipe.training.engine.name
+    told = {"ranks": ranks, "shard": shard, "device": recipe.training.device, "engine": engine}
+    return {**told, "bytes": vars(footprint(recipe, ranks, shard)) if engine == "treering" else None}
 
 
 def _memory_text(memory: dict[str, Any]) -> str:
     from treering.cli.terminal import size_text
 
+    if memory["bytes"] is None:
+        return f"not predicted for engine {memory['engine']}"
     sizes = {name: size_text(size) for name, size in memory["bytes"].items()}
     parts = ", ".join(f"{name} {sizes[name]}" for name in ("weights", "moments", "gradients", "activations", "program"))
     ranks = memory["ranks"]

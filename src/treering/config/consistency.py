@@ -7,6 +7,7 @@ from treering.config.schema import (
     CheckpointsSection,
     CorpusSection,
     DatasetSource,
+    DeepSpeedEngine,
     ModelSection,
     OrderSection,
     TokensSection,
@@ -86,6 +87,15 @@ def _micro_batches_fill_batch(training: TrainingSection) -> Iterator[Problem]:
         yield Problem(("training", "global_batch_size"), f"{batch} is not a multiple of micro_batch_size, {micro}")
 
 
+def _engine_takes_network(training: TrainingSection, model: ModelSection) -> Iterator[Problem]:
+    if not isinstance(training.engine, DeepSpeedEngine):
+        return
+    if training.compiled:
+        yield Problem(("training", "compiled"), "DeepSpeed's hooks cannot be compiled: compiled blocks need engine treering")
+    if training.engine.stage == 3 and model.tie_word_embeddings:
+        yield Problem(("training", "engine", "stage"), "3 cuts up the one matrix of tied embedding and head; take 1 or 2")
+
+
 def _device_has_kernel(training: TrainingSection) -> Iterator[Problem]:
     place = ("training", "attention")
     if training.attention == "efficient" and training.device == "cpu":
@@ -141,6 +151,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = 
     (("order", "model"), _sequences_fit_positions),
     (("model",), _heads_divide_width),
     (("training",), _micro_batches_fill_batch),
+    (("training", "model"), _engine_takes_network),
     (("training",), _device_has_kernel),
     (("training", "model"), _kernel_holds_head),
     (("training",), _schedule_reaches_peak),

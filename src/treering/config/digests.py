@@ -35,8 +35,11 @@ def recipe_digest(recipe: Recipe) -> str:
 
 
 def run_digest(recipe: Recipe) -> str:
-    """Return the digest of what can change a trained weight, or which of them are kept."""
-    sections = resolved(recipe)
+    """Return the digest of what a run is: all that can change a trained weight but the engine, and which weights are kept.
+
+    A run may go on on another engine; its ledger says what computed each update.
+    """
+    sections = _without_engine(recipe)
     return digest_value({section: sections[section] for section in _RUN_SECTIONS})
 
 
@@ -47,6 +50,12 @@ def stage_digest(recipe: Recipe, stage: str, reads: Mapping[str, str]) -> str:
         stage: One of `STAGES`.
         reads: The content digests of the stages it reads, by name.
     """
-    sections = resolved(recipe)
+    sections = resolved(recipe) if stage == "card" else _without_engine(recipe)
     own = {section: sections[section] for section in _SECTIONS[stage]}
     return digest_value({"stage": stage, "version": _STAGE_VERSIONS[stage], "sections": own, "reads": dict(reads)})
+
+
+def _without_engine(recipe: Recipe) -> dict[str, Any]:
+    sections = resolved(recipe)
+    del sections["training"]["engine"]
+    return sections

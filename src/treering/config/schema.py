@@ -207,11 +207,30 @@ class Schedule(Section):
     minimum_learning_rate: Annotated[float, Field(ge=0.0)] = 0.0
 
 
+class OwnEngine(Section):
+    """treering's own: the same bits for any number of processes."""
+
+    name: Literal["treering"] = "treering"
+
+
+class DeepSpeedEngine(Section):
+    """DeepSpeed's ZeRO, an extra (`pip install treering[deepspeed]`); its bits depend on the number of processes.
+
+    Stage 1 spreads AdamW's moments, 2 gradients too, 3 weights too. With `offload_optimizer` moments and the weights that are
+    updated lie in the processor's memory, and are updated there.
+    """
+
+    name: Literal["deepspeed"]
+    stage: Literal[1, 2, 3] = 1
+    offload_optimizer: bool = False
+
+
 class TrainingSection(Section):
     """The updates: how many, how large, in which arithmetic; `threads` counts because it changes bits on a CPU.
 
     `attention` is the kernel that computes it, left out `flash`, or `efficient` where a GPU computes in fp32. With `compiled`
-    the network's blocks are compiled by `torch.compile`, which needs a C++ compiler and gives other bits.
+    the network's blocks are compiled by `torch.compile`, which needs a C++ compiler and gives other bits. `engine` is in the
+    digest of no run: a run may start on one and go on on another, and its ledger says which computed what.
     """
 
     steps: PositiveCount
@@ -222,6 +241,7 @@ class TrainingSection(Section):
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     attention: Literal["flash", "efficient", "math"]
     compiled: bool = False
+    engine: Annotated[OwnEngine | DeepSpeedEngine, Field(discriminator="name")] = OwnEngine()
     optimizer: Optimizer
     schedule: Schedule = Schedule()
 

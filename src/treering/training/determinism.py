@@ -81,6 +81,11 @@ def open_device(training: TrainingSection) -> torch.device:
     return torch.device(training.device)
 
 
+def tell_deepspeed(device: torch.device) -> None:
+    """Have DeepSpeed take the device that the recipe names; it looks when it is imported."""
+    os.environ["DS_ACCELERATOR"] = device.type
+
+
 def describe_arithmetic(training: TrainingSection) -> dict[str, str | int]:
     """Return what of this machine and process can change bits, for the environment record."""
     limits = {name: os.environ[name] for name in sorted(os.environ) if _changes_bits(name, training)}

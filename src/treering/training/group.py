@@ -8,9 +8,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from treering.checkpoints.state import TrainingState
-from treering.config.schema import ModelSection
+from treering.config.schema import ModelSection, Recipe
 from treering.errors import EnvironmentMismatch
 from treering.model.network import GPTNeoX
+from treering.training.engine import TreeEngine
 from treering.training.layout import Layout, ShardLayout
 from treering.training.memory import keep_memory
 from treering.training.ranks import attach_network, differentiate
@@ -127,6 +128,10 @@ class Group(Processes):
             dist.broadcast(self._flat, 0)
             groups = (state.first_moments, state.second_moments) if state is not None else (None, None)
             return TrainingState(step, weights, *(self._share_out(group) for group in groups))
+
+    def engine(self, state: TrainingState, recipe: Recipe) -> TreeEngine:
+        """Return treering's own engine."""
+        return TreeEngine(self, state, recipe)
 
     def own(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return views of the rows that this rank owns; names without any are left out."""

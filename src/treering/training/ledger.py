@@ -9,6 +9,7 @@ from typing import Any
 
 from treering.errors import FormatError, IntegrityError
 from treering.provenance.chain import make_link, read_link, refuse_unbound
+from treering.training.engine import TREERING
 from treering.training.steps import StepReport
 
 _FORMAT, _VERSION = "treering/ledger", 1
@@ -67,7 +68,10 @@ class Ledger:
 
     def append(self, report: StepReport, checkpoint: Kept | None) -> None:
         """Write the line of an update, at once to be seen by whoever follows the file."""
-        self._append(asdict(report), checkpoint, self.digest)
+        body = asdict(report)
+        if report.engine == TREERING:
+            del body["engine"]
+        self._append(body, checkpoint, self.digest)
 
     def sync(self) -> None:
         """Have every line so far on the disk; done before a checkpoint is, so that its past is always there."""

@@ -7,18 +7,16 @@ import torch
 from torch import Tensor
 
 from treering.checkpoints.state import TrainingState
-from treering.config.schema import ModelSection, TrainingSection
+from treering.config.schema import DeepSpeedEngine, ModelSection, Recipe, TrainingSection
 from treering.errors import InputError
 from treering.model.network import GPTNeoX, empty_network
+from treering.training.engine import Engine, TreeEngine
 from treering.training.memory import keep_memory
 from treering.training.tree import TreeSum, pairs
 
 
 class Ranks(Protocol):
-    """One process, or several: what each keeps, and how it gets what the others have.
-
-    Nothing here may change a bit: what crosses between ranks is copied, or added along the tree of `training.tree`.
-    """
+    """One process, or several: what each keeps of a state, what computes its updates, and how the whole comes together."""
 
     rank: int
     world_size: int
@@ -31,35 +29,12 @@ class Ranks(Protocol):
         """
         ...
 
-    def attach(self, model: ModelSection, state: TrainingState) -> GPTNeoX:
-        """Return a network over a placed state's weights, so that an update of the one is one of the other."""
-        ...
+    def engine(self, state: TrainingState, recipe: Recipe) -> Engine:
+        """Return what computes the updates of a placed state.
 
-    def own(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return views of the rows that this rank owns; names without any are left out."""
-        ...
-
-    def gradients(self, network: GPTNeoX, leaves: int, backward: Callable[[int], None]) -> dict[str, Tensor]:
-        """Have this rank's share of an update's leaves differentiated, and return its own rows of the sum of all.
-
-        Args:
-            network: As `attach` gave it.
-            leaves: How many there are on all ranks together.
-            backward: Adds the gradient of one leaf, by its number, to the network's parameters.
+        Raises:
+            EnvironmentMismatch: When this machine lacks the recipe's attention kernel, or what compiles.
         """
-        ...
-
-    def join(self, rows: Sequence[Tensor], losses: Mapping[int, float], leaves: int) -> tuple[Tensor, list[float]]:
-        """Return one number for each row of all parameters and the loss of each leaf, each from the rank that has it.
-
-        Args:
-            rows: fp64 vectors, one for each parameter of which this rank owns rows.
-            losses: Of this rank's leaves, by number.
-        """
-        ...
-
-    def spread(self, weights: Mapping[str, Tensor]) -> None:
-        """Have each rank's own rows of the weights, changed in place, reach all ranks."""
         ...
 
     def collect(self, state: TrainingState) -> TrainingState | None:
@@ -89,6 +64,10 @@ class Alone:
         if state is None:
             raise ValueError("a process alone is rank 0, which has the state")
         return state.to(device)
+
+    def engine(self, state: TrainingState, recipe: Recipe) -> Engine:
+        """Return treering's own engine."""
+        return TreeEngine(self, state, recipe)
 
     def attach(self, model: ModelSection, state: TrainingState) -> GPTNeoX:
         """Return a network whose parameters are the state's weights."""
@@ -130,16 +109,21 @@ def refuse_ranks(training: TrainingSection, world_size: int) -> None:
     """Do nothing where so many processes can share the micro-batches of an update.
 
     Raises:
-        InputError: When there are more processes than micro-batches.
+        InputError: When there are more processes than micro-batches, or DeepSpeed cannot give each equally many.
     """
     if world_size > training.micro_batches:
-        raise InputError(
-            "there are more processes than micro-batches in an update, so some would do nothing",
-            expected=f"at most {training.micro_batches} (global_batch_size {training.global_batch_size} ÷ micro_batch_size "
-            f"{training.micro_batch_size})",
-            found=f"{world_size} processes",
-            advice="start fewer, or lower training.micro_batch_size in a recipe of another name: it changes bits",
-        )
+        problem, most = "there are more processes than micro-batches in an update, so some would do nothing", "at most "
+    elif isinstance(training.engine, DeepSpeedEngine) and training.micro_batches % world_size:
+        problem, most = "DeepSpeed needs equally many micro-batches on every process", "a divisor of "
+    else:
+        return
+    raise InputError(
+        problem,
+        expected=f"{most}{training.micro_batches} (global_batch_size {training.global_batch_size} ÷ micro_batch_size "
+        f"{training.micro_batch_size})",
+        found=f"{world_size} processes",
+        advice="start fewer, or lower training.micro_batch_size in a recipe of another name: it changes bits",
+    )
 
 
 def attach_network(model: ModelSection, state: TrainingState) -> GPTNeoX:

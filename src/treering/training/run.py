@@ -188,6 +188,7 @@ def _record_training(run: RunDirectory, inputs: dict[str, str]) -> None:
         "run_digest": run_digest(recipe),
         "ledger_digest": lines[-1].digest,
         "optimizer": recipe.training.optimizer.name,
+        "engines": list(dict.fromkeys(report.engine for report in reports)),
     }
     write_record(run.stage("training") / "training.json", "training", 1, body)
 

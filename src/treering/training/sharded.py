@@ -10,8 +10,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from treering.checkpoints.state import TrainingState
-from treering.config.schema import ModelSection
+from treering.config.schema import ModelSection, Recipe
 from treering.model.network import GPTNeoX, empty_network
+from treering.training.engine import TreeEngine
 from treering.training.group import Processes
 from treering.training.layout import ShardLayout
 from treering.training.memory import give_back_memory
@@ -39,6 +40,10 @@ class Sharded(Processes):
             step = self._step(state)
             groups = (state.weights, state.first_moments, state.second_moments) if state is not None else (None,) * 3
             return TrainingState(step, *(self._share_out(group) for group in groups))
+
+    def engine(self, state: TrainingState, recipe: Recipe) -> TreeEngine:
+        """Return treering's own engine."""
+        return TreeEngine(self, state, recipe)
 
     def attach(self, model: ModelSection, state: TrainingState) -> GPTNeoX:
         """Return a network whose parts gather weights when they compute; the state's weights become its own rows."""

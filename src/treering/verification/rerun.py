@@ -14,6 +14,7 @@ from treering.config.schema import Recipe
 from treering.order.stage import open_batches
 from treering.provenance.progress import SILENCE, Progress
 from treering.training.determinism import open_device, set_arithmetic
+from treering.training.engine import TREERING
 from treering.training.environment import environment_differences
 from treering.training.ledger import Kept, LedgerLine
 from treering.training.run import finished_ledger
@@ -38,7 +39,7 @@ def verify_segment(run: RunDirectory, segment: Segment, progress: Progress = SIL
         EnvironmentMismatch: When this machine lacks the recipe's device.
     """
     refuse_absent(run, segment)
-    differing = environment_differences(run)
+    differing = [*environment_differences(run), *_other_engines(run, segment)]
     found = next(_differences(run, segment, progress), None)
     if found is None:
         return Check(segment.name, Verdict.REPRODUCED)
@@ -46,6 +47,13 @@ def verify_segment(run: RunDirectory, segment: Segment, progress: Progress = SIL
         return Check(segment.name, Verdict.DIVERGED, found)
     judged = _judge(run, segment, progress)
     return replace(judged, found=f"{judged.found}; here (recorded ≠ here) {'; '.join(differing)}")
+
+
+def _other_engines(run: RunDirectory, segment: Segment) -> list[str]:
+    """Return what computed updates of a segment and sums gradients in another order than what computes them again."""
+    reports = [line.report for line in finished_ledger(run)[segment.start + 1 : segment.stop + 1]]
+    engines = dict.fromkeys(report.engine for report in reports if report is not None)
+    return [f"engine: {engine} ≠ {TREERING}" for engine in engines if engine != TREERING]
 
 
 def _judge(run: RunDirectory, segment: Segment, progress: Progress) -> Check:

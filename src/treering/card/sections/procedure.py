@@ -110,4 +110,12 @@ def _seeds(claims: Claims) -> str:
 
 def _course(claims: Claims) -> str:
     digest = claims.cite("code", f"{TRAINING}#/run_digest")
-    return f"One recipe holds from the first step to the last (run digest {digest}); a restart leaves no trace in the weights."
+    whole = f"One recipe holds from the first step to the last (run digest {digest}); a restart leaves no trace in the weights."
+    engines = claims.value(f"{TRAINING}#/engines")
+    if engines == ["treering"]:
+        return whole
+    named = " and ".join(claims.cite("text", f"{TRAINING}#/engines/{index}") for index in range(len(engines)))
+    return (
+        f"{whole} Updates were computed by {named}, as the ledger says of each; DeepSpeed adds gradients in an order that "
+        "depends on the number of processes, so that such updates, computed again, agree within rounding and not bit by bit."
+    )

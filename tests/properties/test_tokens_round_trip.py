@@ -1,6 +1,6 @@
 """Whatever the text: it comes back from its tokens, and tokens find their documents."""
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,17 @@ def test_every_text_comes_back_as_normalised_and_holds_no_special_token(tokenize
     assert tokenizer.decode_bytes(ids) == normalised.encode()
     assert int(tokenizer.byte_lengths()[ids].sum()) == len(normalised.encode())
     assert not {0, 1} & set(ids.tolist())
+
+
+@given(texts=st.lists(TEXTS, max_size=8))
+@settings(max_examples=200)
+def test_the_bytes_of_many_texts_are_each_ones_own_at_the_places_told(tokenizer: Tokenizer, texts: list[str]) -> None:
+    ids, starts = tokenizer.encode(texts)
+    content, places = tokenizer.decode_pieces(ids)
+    assert len(places) == len(ids) + 1
+    ends = places[starts.astype(np.int64)].tolist()
+    assert [content[start:stop] for start, stop in pairwise(ends)] == [tokenizer.normalise(text).encode() for text in texts]
+    assert len(content) == (ends[-1] if ends else 0)
 
 
 @given(texts=st.lists(TEXTS, max_size=8))

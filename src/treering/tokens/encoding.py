@@ -7,6 +7,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -79,14 +80,12 @@ def encode_batch(tokenizer: Tokenizer, batch: TextBatch, token_type: str) -> Tok
     tokenizer.check_encoder(batch.texts[0][:_COMPARED_CHARACTERS])
     ids, offsets = tokenizer.encode(batch.texts)
     starts = offsets.astype(np.int64)
-    text_bytes = 0
-    for name, text, start, stop in zip(batch.names, batch.texts, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        decoded = tokenizer.decode_bytes(ids[start:stop])
-        text_bytes += len(decoded)
-        if decoded != text.encode() and decoded != tokenizer.normalise(text).encode():
-            raise _lost(tokenizer, name, text, decoded)
+    decoded, places = tokenizer.decode_pieces(ids)
+    for name, text, (start, stop) in zip(batch.names, batch.texts, pairwise(places[starts].tolist()), strict=True):
+        if decoded[start:stop] != text.encode() and decoded[start:stop] != tokenizer.normalise(text).encode():
+            raise _lost(tokenizer, name, text, decoded[start:stop])
     tokens = np.insert(ids, starts[1:], tokenizer.end_of_document_id).astype(token_type)
-    return TokenBatch(tokens, np.diff(starts) + 1, text_bytes)
+    return TokenBatch(tokens, np.diff(starts) + 1, len(decoded))
 
 
 def encode_in_order(

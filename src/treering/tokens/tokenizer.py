@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import tokenizers
 from numpy.typing import NDArray
 from tokenizers.trainers import BpeTrainer
@@ -128,8 +129,8 @@ class Tokenizer:
         self.padding_id = None if padding is None else _special_id(specials, padding, where)
         self.added_texts = tuple(token.content for token in added.values() if not token.special)
         texts = {identifier: "" if token.special else token.content for identifier, token in added.items()}
-        self._bytes = token_bytes(self._library.get_vocab(with_added_tokens=False), texts)
-        self.vocabulary_size = len(self._bytes)
+        pieces = token_bytes(self._library.get_vocab(with_added_tokens=False), texts)
+        self._pieces, self.vocabulary_size = pa.array(pieces, pa.large_binary()), len(pieces)
         self._reference = ReferenceEncoder(self._library)
         self.encoder: Encoder = choose_encoder(self._reference, quick_encoder(content), tuple(SAMPLES.values()))
 
@@ -143,12 +144,18 @@ class Tokenizer:
 
     def decode_bytes(self, ids: NDArray[np.integer]) -> bytes:
         """Return the very bytes of text that ids stand for; special tokens stand for none."""
-        pieces = self._bytes
-        return b"".join([pieces[identifier] for identifier in ids.tolist()])
+        return self.decode_pieces(ids)[0]
+
+    def decode_pieces(self, ids: NDArray[np.integer]) -> tuple[bytes, NDArray[np.int64]]:
+        """Return the bytes that ids stand for, and where each id's begin, int64 [ids + 1], the last being the end."""
+        pieces = self._pieces.take(pa.array(ids))
+        _, places, content = pieces.buffers()
+        starts = np.frombuffer(places, dtype=np.int64, count=len(ids) + 1) if len(ids) else np.zeros(1, dtype=np.int64)
+        return content.slice(0, starts[-1]).to_pybytes() if content else b"", starts
 
     def byte_lengths(self) -> NDArray[np.uint32]:
         """Return the length of `decode_bytes` of each id alone, uint32 [vocabulary_size]: summed, that of any ids."""
-        return np.array([len(piece) for piece in self._bytes], dtype=np.uint32)
+        return np.diff(self.decode_pieces(np.arange(self.vocabulary_size))[1]).astype(np.uint32)
 
     def normalise(self, text: str) -> str:
         """Return a text as the tokenizer normalises it before it encodes it: what decoding gives back."""
@@ -157,7 +164,8 @@ class Tokenizer:
 
     def missing_bytes(self) -> list[int]:
         """Return the bytes of UTF-8 that no token stands for alone, so that some text with them cannot be encoded."""
-        single = {piece[0] for piece in self._bytes if len(piece) == 1}
+        content, starts = self.decode_pieces(np.arange(self.vocabulary_size))
+        single = {content[start] for start in starts[:-1][np.diff(starts) == 1].tolist()}
         return [byte for byte in UTF8_BYTES if byte not in single]
 
     def check_encoder(self, text: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,20 @@ def tiny_trained(_tiny_prepared: RunDirectory, tiny_recipe: Path, tmp_path_facto
     run = open_run(tiny_recipe, runs)
     train(run)
     return run
+
+
+@pytest.fixture
+def treering(monkeypatch, capsys, tmp_path):
+    """Call the command line in an empty folder; gives exit code, stdout and stderr."""
+    from treering.cli import main as command_line  # noqa: PLC0415
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["treering", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return call

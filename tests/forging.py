@@ -1,6 +1,5 @@
 """Forgeries: states and numbers put into a run with ledger, bindings, records and manifests all made to fit them."""
 
-import json
 import shutil
 from collections.abc import Mapping
 
@@ -9,7 +8,9 @@ from treering.checkpoints.state import TrainingState, without_moments
 from treering.checkpoints.store import digest_tensors, load_checkpoint, save_checkpoint, split_digests
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
+from treering.provenance.canonical import write_record
 from treering.training.ledger import Kept, Ledger, Opening, read_ledger
+from treering.training.run import TRAINING_RECORD, describe_training
 from treering.training.steps import StepReport
 
 
@@ -43,7 +44,7 @@ def forge(run: RunDirectory, states: Mapping[int, TrainingState], reports: Mappi
             digests = digest_tensors(whole[line.step])
             save_checkpoint(folder, put, digest, line.step * 8 * 32, ledger.digest, digests)
     ledger.close()
-    record = run.stage("training") / "training.json"
-    body = json.loads(record.read_bytes())
-    record.write_text(json.dumps({**body, "ledger_digest": ledger.digest}), encoding="utf-8")
+    write_record(
+        run.stage("training") / "training.json", *TRAINING_RECORD, describe_training(run, list(read_ledger(path, opening)))
+    )
     reseal(run)

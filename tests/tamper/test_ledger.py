@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,19 @@ def test_lines_after_the_checkpoint_are_cut_off_and_written_again(tmp_path: Path
     assert path.read_bytes() == whole
 
 
+def test_an_engine_other_than_treerings_own_is_named_and_comes_back(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", OPENING, 0, None)
+    ledger.begin(None)
+    named = replace(report(2), engine="deepspeed 0.19.8, stage 2, 4 processes")
+    for each in (report(1), named):
+        ledger.append(each, None)
+    ledger.close()
+    _, first, second = (tmp_path / "ledger.jsonl").read_bytes().splitlines()
+    assert b"engine" not in first
+    assert b'"engine":"deepspeed 0.19.8, stage 2, 4 processes"' in second
+    assert [line.report for line in read_ledger(tmp_path / "ledger.jsonl", OPENING)] == [None, report(1), named]
+
+
 LIES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "the last dropped": lambda lines: lines[:-1],
     "one dropped": lambda lines: [*lines[:2], *lines[3:]],
@@ -59,6 +73,14 @@ LIES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "one twice": lambda lines: [*lines[:3], *lines[2:]],
     "a loss altered": lambda lines: [*lines[:2], lines[2].replace(b'"loss_nats":0.5', b'"loss_nats":0.4'), *lines[3:]],
     "the last loss altered": lambda lines: [*lines[:5], lines[5].replace(b'"loss_nats":0.2', b'"loss_nats":0.1')],
+    **{
+        f"engine {engine}": lambda lines, engine=engine: [
+            *lines[:2],
+            lines[2].replace(b'"gradient_norm"', b'"engine":' + engine.encode() + b',"gradient_norm"'),
+            *lines[3:],
+        ]
+        for engine in ('"treering"', "null", "3", '["deepspeed"]', '{"name":"deepspeed"}')
+    },
     "a space more": lambda lines: [*lines[:2], lines[2].replace(b",", b", ", 1), *lines[3:]],
     "a key more": lambda lines: [*lines[:2], lines[2].replace(b'"tokens"', b'"t":1,"tokens"'), *lines[3:]],
     "the end of a line lost": lambda lines: [*lines[:-1], lines[-1][:-1]],

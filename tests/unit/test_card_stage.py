@@ -186,10 +186,16 @@ def test_no_clipping_and_no_warmup_are_told(tmp_path, quickstart):
 
 
 def test_an_engine_other_than_treerings_own_is_named_with_what_that_means(tmp_path, quickstart):
-    assert "DeepSpeed" not in card_of(lay_out_run(tmp_path / "own", recipe_with_card(quickstart)))
+    own = card_of(lay_out_run(tmp_path / "own", recipe_with_card(quickstart)))
+    promises = ("is fully reproducible", "however often the run is interrupted", "leaves no trace", "shows the same one")
+    assert all(promise in own for promise in promises)
+    assert "DeepSpeed" not in own
     engines = ["treering", "deepspeed 0.19.8, stage 2, 4 processes"]
     run = lay_out_run(tmp_path / "run", recipe_with_card(quickstart), training={"engines": engines})
-    assert "computed by treering and deepspeed 0.19.8, stage 2, 4 processes, as the ledger says" in card_of(run)
+    card = card_of(run)
+    assert "computed by treering and deepspeed 0.19.8, stage 2, 4 processes, as the ledger says" in card
+    assert not any(promise in card for promise in promises)
+    assert "What DeepSpeed computed depends on the number of processes as well" in card
 
 
 def test_a_gpu_is_named(tmp_path, quickstart):

@@ -9,25 +9,9 @@ from pathlib import Path
 import pytest
 from training_making import write_recipe
 
-from treering.cli import main as command_line
 from treering.config.run_directory import open_run
 from treering.errors import InputError
 from treering.provenance.files import exclusive
-
-
-@pytest.fixture
-def treering(monkeypatch, capsys, tmp_path):
-    """Call the command line in an empty folder; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["treering", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return call
 
 
 def test_help_names_every_verb_and_imports_no_torch():

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,10 @@ def test_each_stage_trains_as_one_process_does_but_for_the_last_digits(world_siz
         apart = numbers(theirs["reports"]) / numbers(own["reports"]) - 1
         assert float(apart.abs().max()) < APART[settings.get("precision", "fp32")], settings
         stage = settings["engine"]["stage"]
-        assert theirs["reports"][-1]["engine"].endswith(f", stage {stage}, {world_size} processes")
+        assert theirs["reports"][-1]["engine"].startswith("deepspeed ")
+        offloaded = ", offloaded" if settings["engine"]["offload_optimizer"] else ""
+        processes = f"{world_size} process{'es' if world_size > 1 else ''}"
+        assert theirs["reports"][-1]["engine"].endswith(f", stage {stage}{offloaded}, {processes}")
 
 
 @pytest.mark.parametrize("stage", [2, 3])
@@ -81,16 +85,19 @@ def test_a_run_broken_off_and_gone_on_with_has_the_bytes_of_one_that_was_not(tmp
     assert outcome(parts) == outcome(whole)
 
 
-@pytest.fixture(scope="module")
-def changed_over(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    """A run of 12 steps: 4 by treering alone, then to step 7 by DeepSpeed on 2 ranks, the rest by treering alone."""
+THROUGH = [engine(1), engine(2, offload=True), engine(3)]
+
+
+@pytest.fixture(scope="module", params=THROUGH, ids=["stage 1", "stage 2, offloaded", "stage 3"])
+def changed_over(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run of 12 steps: 4 by treering alone, then from step 3 to 7 by DeepSpeed on 2 ranks, the rest by treering alone."""
     folder = tmp_path_factory.mktemp("changed")
     path = write_recipe(folder, training={"micro_batch_size": 1}, checkpoints={"at": [0, 3, 7], "every": 12})
     own = json.loads(path.read_text(encoding="utf-8"))
     run = prepare(path, folder / "runs")
     with pytest.raises(Stopped):
         train(run, StopAt(4))
-    path.write_text(json.dumps({**own, "training": {**own["training"], "engine": engine(2)}}), encoding="utf-8")
+    path.write_text(json.dumps({**own, "training": {**own["training"], "engine": request.param}}), encoding="utf-8")
     break_off(2, open_run(path, folder / "runs").path, 5)
     path.write_text(json.dumps(own), encoding="utf-8")
     again = open_run(path, folder / "runs")
@@ -105,7 +112,7 @@ def test_a_run_goes_on_on_another_engine_and_its_ledger_says_which_computed_what
     assert [name.split(" ")[0] for name in record["engines"]] == ["treering", "deepspeed"]
 
 
-def test_verify_judges_what_deepspeed_computed_and_reproduces_the_rest(changed_over: RunDirectory) -> None:
+def test_verify_judges_what_deepspeed_computed_weights_and_moments_and_reproduces_the_rest(changed_over: RunDirectory) -> None:
     assert verify_segment(changed_over, Segment(0, 3)).verdict == Verdict.REPRODUCED
     assert verify_segment(changed_over, Segment(7, 12)).verdict == Verdict.REPRODUCED
     check = verify_segment(changed_over, Segment(3, 7))
@@ -113,9 +120,28 @@ def test_verify_judges_what_deepspeed_computed_and_reproduces_the_rest(changed_o
     assert "engine: deepspeed" in str(check.found)
 
 
+def copied(run: RunDirectory, folder: Path) -> RunDirectory:
+    shutil.copytree(run.path, folder / "tiny")
+    return RunDirectory(folder / "tiny", run.recipe)
+
+
+def test_a_difference_before_deepspeeds_first_update_is_not_judged_but_found(tmp_path: Path) -> None:
+    """Else one line that names DeepSpeed would buy room for all updates of its segment."""
+    recipe = write_recipe(tmp_path, training={"micro_batch_size": 1}, checkpoints={"at": [0, 7], "every": 12})
+    run = prepare(recipe, tmp_path / "runs")
+    train(run)
+    reports = {line.step: line.report for line in finished_ledger(run) if line.report is not None}
+    assert verify_segment(run, Segment(0, 7)).verdict == Verdict.REPRODUCED
+    named = replace(reports[7], engine="deepspeed 0.19.8, stage 2, 2 processes")
+    nudged = {step: replace(reports[step], loss_nats=reports[step].loss_nats * (1 + 1e-8)) for step in (3,)}
+    forge(run, {}, {7: named, **nudged})
+    check = verify_segment(run, Segment(0, 7))
+    assert check.verdict == Verdict.DIVERGED
+    assert "update 2, to step3: loss_nats" in str(check.found)
+
+
 def test_weights_that_deepspeed_did_not_compute_are_not_taken_for_its(changed_over: RunDirectory, tmp_path: Path) -> None:
-    shutil.copytree(changed_over.path, tmp_path / "tiny")
-    run = RunDirectory(tmp_path / "tiny", changed_over.recipe)
+    run = copied(changed_over, tmp_path)
     state = load_checkpoint(run.stage("checkpoints"), 7, run_digest(run.recipe))
     state.weights["embed_out.weight"][5] += 1e-3
     forge(run, {7: state})
@@ -170,6 +196,30 @@ def test_without_deepspeed_it_is_said_what_to_install(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-c", program, "train", run.path], capture_output=True, text=True, check=False)
     assert result.returncode == 3
     assert "pip install 'treering[deepspeed]'" in result.stderr
+
+
+STAGE_OF_THE_WAY = """
+import sys
+from pathlib import Path
+from treering.cli.way import STAGES
+from treering.config.run_directory import open_run
+from treering.provenance.progress import SILENCE
+STAGES["training"](open_run(Path(sys.argv[1])), SILENCE)
+"""
+
+
+@pytest.mark.parametrize("command", [("-m", "treering", "train"), ("-c", STAGE_OF_THE_WAY)], ids=["train", "run"])
+def test_one_process_trains_through_deepspeed_without_a_launcher(tmp_path: Path, command: tuple[str, ...]) -> None:
+    run = prepare(write_recipe(tmp_path, training={"engine": engine(1)}), tmp_path / "runs")
+    result = subprocess.run([sys.executable, *command, run.path], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert all(line.report.engine.endswith("stage 1, 1 process") for line in finished_ledger(run) if line.report is not None)
+
+
+def test_ranks_of_another_engine_than_the_recipes_are_refused(tmp_path: Path) -> None:
+    run = prepare(write_recipe(tmp_path, training={"engine": engine(1)}), tmp_path / "runs")
+    with pytest.raises(InputError, match="another engine"):
+        train(run)
 
 
 def test_sharding_that_is_not_deepspeeds_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from treering import __version__
-from treering.cli import batch, card, diff, evaluate, export, install, new, prepare, run, show, trace, train, verify
+from treering.cli import batch, card, diff, evaluate, export, install, neox, new, prepare, run, show, trace, train, verify
 from treering.errors import EnvironmentMismatch, TreeringError
 from treering.provenance.environment import let_waiting_threads_sleep
 from treering.provenance.files import storage_errors
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 for verb in (new, show, run, prepare, train, export, evaluate, card, verify, diff, install, batch, trace):
     app.command(verb.NAME)(verb.command)
+app.add_typer(neox.app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,8 +8,9 @@ NAME = "train"
 def command(target: Target, runs: Runs = RUNS, shard: Shard = "moments", as_json: Json = False) -> None:
     """Train to the last step from wherever the run stands: the same command resumes it.
 
-    Several processes train one run together, to the same bytes, when started by torchrun: `torchrun --nproc-per-node 4 -m
-    treering train RUN`. SIGTERM or Ctrl-C ends it after the update at work, with what was done kept and exit code 75.
+    Several processes train one run together, to the same bytes (DeepSpeed's apart), when started by torchrun: `torchrun
+    --nproc-per-node 4 -m treering train RUN`. SIGTERM or Ctrl-C ends it after the update at work, with what was done kept and
+    exit code 75.
     """
     from contextlib import nullcontext
 

@@ -13,6 +13,7 @@ from treering.provenance.manifests import Manifest
 from treering.provenance.progress import Progress
 from treering.revisions.stage import export
 from treering.tokens.stage import prepare_tokens
+from treering.training.meeting import open_ranks
 from treering.training.run import train
 
 if TYPE_CHECKING:
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
+
+def _train(run: "RunDirectory", progress: Progress) -> Manifest:
+    with open_ranks(run.recipe) as ranks:
+        return train(run, progress, ranks)
+
+
 STAGES = {
     "corpus": prepare_corpus,
     "tokens": prepare_tokens,
     "order": prepare_order,
-    "training": train,
+    "training": _train,
     "revisions": export,
     "evaluation": evaluate,
     "card": write_card,

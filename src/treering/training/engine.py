@@ -35,7 +35,8 @@ class Engine(Protocol):
     def apply(self, learning_rate: float) -> tuple[float, float]:
         """Apply the update, and return the norms of its gradient before clipping and of the change of weights.
 
-        Where the gradient's norm is not finite, or too large for fp32 to square, the first is infinite and nothing was applied.
+        Where the gradient's norm is not finite, or too large for fp32 to square, the first is not finite and nothing was
+        applied; DeepSpeed sees the latter afterwards.
         """
         ...
 
@@ -136,7 +137,9 @@ class TreeEngine:
         changes = AdamW(self._training.optimizer).update(parts, state.step, learning_rate, scale)
         self._ranks.spread(state.weights)
         squares, _ = self._ranks.join(list(changes.values()), {}, 0)
-        return norm, math.sqrt(ordered_sum(squares))
+        if math.isfinite(change := math.sqrt(ordered_sum(squares))):
+            self._gradients = {}  # else `odd` looks at them
+        return norm, change
 
     def odd(self) -> list[str]:
         """Return the names of weights and gradients, of any rank, that hold a number that is not finite."""

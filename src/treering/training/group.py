@@ -11,7 +11,7 @@ from treering.checkpoints.state import TrainingState
 from treering.config.schema import ModelSection, Recipe
 from treering.errors import EnvironmentMismatch
 from treering.model.network import GPTNeoX
-from treering.training.engine import TreeEngine
+from treering.training.engine import TREERING, TreeEngine
 from treering.training.layout import Layout, ShardLayout
 from treering.training.memory import keep_memory
 from treering.training.ranks import attach_network, differentiate
@@ -21,6 +21,8 @@ from treering.training.watch import Watch
 
 class Processes:
     """What all ranks of a process group do in the same way, whatever is spread over them."""
+
+    engine_name = TREERING
 
     def __init__(self, layout: Layout | ShardLayout, rank: int, device: torch.device, watch: Watch) -> None:
         self.rank, self.world_size = rank, layout.world_size

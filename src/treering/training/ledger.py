@@ -129,7 +129,7 @@ def _read_line(path: Path, number: int, line: bytes, opening: Opening, previous:
     body = link.body
     try:
         checkpoint = None if body["checkpoint"] is None else Kept(**body["checkpoint"])
-        report = None if number == 0 else StepReport(**{k: v for k, v in body.items() if k not in ("checkpoint", "previous")})
+        report = None if number == 0 else _report(body)
         step = int(body["step"])
         found = Opening(body["run_digest"], body["reads"]) if number == 0 else opening
         kind = (body["format"], body["version"]) if number == 0 else (_FORMAT, _VERSION)
@@ -153,6 +153,13 @@ def _read_line(path: Path, number: int, line: bytes, opening: Opening, previous:
     if number > 0:
         refuse_unbound(where, link, previous)
     return LedgerLine(step, report, checkpoint, link.digest)
+
+
+def _report(body: Mapping[str, Any]) -> StepReport:
+    report = StepReport(**{key: value for key, value in body.items() if key not in ("checkpoint", "previous")})
+    if "engine" in body and (not isinstance(report.engine, str) or report.engine == TREERING):
+        raise ValueError(f"engine {report.engine!r}: one that is not treering's own is named, and no other")
+    return report
 
 
 def _bytes_up_to(path: Path, opening: Opening, step: int, digest: str) -> tuple[int, str]:

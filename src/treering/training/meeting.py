@@ -52,7 +52,7 @@ def open_ranks(recipe: Recipe, shard: Shard = "moments") -> Iterator[Ranks]:
         return
     device = open_device(recipe.training)
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)
     try:
         store, rank, world_size = _at_one_place(launched)
         dist.init_process_group(

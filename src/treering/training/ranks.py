@@ -10,7 +10,7 @@ from treering.checkpoints.state import TrainingState
 from treering.config.schema import DeepSpeedEngine, ModelSection, Recipe, TrainingSection
 from treering.errors import InputError
 from treering.model.network import GPTNeoX, empty_network
-from treering.training.engine import Engine, TreeEngine
+from treering.training.engine import TREERING, Engine, TreeEngine
 from treering.training.memory import keep_memory
 from treering.training.tree import TreeSum, pairs
 
@@ -20,6 +20,7 @@ class Ranks(Protocol):
 
     rank: int
     world_size: int
+    engine_name: str
 
     def place(self, state: TrainingState | None, device: torch.device) -> TrainingState:
         """Return rank 0's state as this rank keeps it, on the device.
@@ -33,7 +34,9 @@ class Ranks(Protocol):
         """Return what computes the updates of a placed state.
 
         Raises:
-            EnvironmentMismatch: When this machine lacks the recipe's attention kernel, or what compiles.
+            EnvironmentMismatch: When this machine lacks the recipe's attention kernel or what compiles, or DeepSpeed does not
+                start.
+            RankError: When another rank has ended.
         """
         ...
 
@@ -57,7 +60,7 @@ class Ranks(Protocol):
 class Alone:
     """One process, which owns everything."""
 
-    rank, world_size = 0, 1
+    rank, world_size, engine_name = 0, 1, TREERING
 
     def place(self, state: TrainingState | None, device: torch.device) -> TrainingState:
         """Return the state on the device."""

@@ -1,5 +1,6 @@
 """Consuming the loop, from wherever the run stands to its last step."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from treering.checkpoints.store import keeps_moments, load_checkpoint, saved_ste
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import Recipe
-from treering.errors import IntegrityError, PreemptionError
+from treering.errors import InputError, IntegrityError, PreemptionError
 from treering.model.shapes import count_parameters, operations_per_token
 from treering.order.stage import open_batches
 from treering.provenance.canonical import write_record
@@ -30,6 +31,8 @@ from treering.training.ranks import ALONE, Ranks, refuse_ranks
 from treering.training.signals import StopSignals
 from treering.training.steps import StepReport, steps
 
+TRAINING_RECORD = ("training", 1)
+
 
 def train(run: RunDirectory, progress: Progress = SILENCE, ranks: Ranks = ALONE) -> Manifest:
     """Train to the last step from wherever the run stands, and return the stage's manifest.
@@ -38,7 +41,8 @@ def train(run: RunDirectory, progress: Progress = SILENCE, ranks: Ranks = ALONE)
         ranks: The processes that train together, each calling this with the same run; rank 0 writes.
 
     Raises:
-        InputError: When an earlier stage has not been done, or there are more ranks than micro-batches in an update.
+        InputError: When an earlier stage has not been done, there are more ranks than micro-batches in an update, or the ranks
+            do not train through the recipe's engine.
         EnvironmentMismatch: When the run was begun on another machine or with other software, this one lacks the device, or
             the ranks are not alike.
         NonFiniteError: When a loss, gradient or weight is not finite.
@@ -48,6 +52,7 @@ def train(run: RunDirectory, progress: Progress = SILENCE, ranks: Ranks = ALONE)
         StorageError: When the disk is full or the run's folder cannot be written.
     """
     refuse_ranks(run.recipe.training, ranks.world_size)
+    _refuse_another_engine(run, ranks)
     inputs = run.reads("tokens", "order")
     if (run.stage("checkpoints") / MANIFEST).exists() and run.find("checkpoints", inputs):
         reads = {**inputs, **run.reads("checkpoints")}
@@ -56,7 +61,7 @@ def train(run: RunDirectory, progress: Progress = SILENCE, ranks: Ranks = ALONE)
     set_arithmetic(run.recipe.training.threads)
     device = open_device(run.recipe.training)
     refuse_kernels(run.recipe, device)
-    ranks.agree("the run", digest_value([run_digest(run.recipe), inputs]))
+    ranks.agree("the run", digest_value([run_digest(run.recipe), run.recipe.training.engine.model_dump(), inputs]))
     ranks.agree("the environment", digest_value(that_computes(describe_environment(run))))
     with storage_errors(run.path):
         if ranks.rank == 0:
@@ -66,6 +71,17 @@ def train(run: RunDirectory, progress: Progress = SILENCE, ranks: Ranks = ALONE)
             _finish(run, inputs)
         ranks.agree("the end", run_digest(run.recipe))  # and nobody leaves before all is written
     return run.verified("training")
+
+
+def _refuse_another_engine(run: RunDirectory, ranks: Ranks) -> None:
+    if (wanted := run.recipe.training.engine.name) != ranks.engine_name:
+        raise InputError(
+            "these processes train through another engine than the recipe's",
+            where=run.path,
+            expected=wanted,
+            found=ranks.engine_name,
+            advice="open them with `training.meeting.open_ranks(recipe)`",
+        )
 
 
 def finished_checkpoints(run: RunDirectory) -> dict[int, str]:
@@ -89,7 +105,8 @@ def finished_checkpoints(run: RunDirectory) -> dict[int, str]:
 
 def _finish(run: RunDirectory, inputs: dict[str, str]) -> None:
     run.seal(run.stage("checkpoints"), "checkpoints", inputs)
-    _record_training(run, inputs)
+    body = describe_training(run, _follow(run, inputs))
+    write_record(run.stage("training") / "training.json", *TRAINING_RECORD, body)
     run.seal(run.stage("training"), "training", {**inputs, **run.reads("checkpoints")})
     remove_tree(preempted_states(run))
 
@@ -172,11 +189,12 @@ def _follow(run: RunDirectory, inputs: dict[str, str]) -> list[LedgerLine]:
     return lines
 
 
-def _record_training(run: RunDirectory, inputs: dict[str, str]) -> None:
-    recipe, lines = run.recipe, _follow(run, inputs)
+def describe_training(run: RunDirectory, lines: Sequence[LedgerLine]) -> dict[str, Any]:
+    """Return what `training.json` says of a run with this ledger."""
+    recipe = run.recipe
     reports = [line.report for line in lines if line.report is not None]
     tail = reports[-max(1, len(reports) // 10) :]
-    body = {
+    return {
         "steps": recipe.training.steps,
         "positions": recipe.training.steps * recipe.training.global_batch_size,
         "tokens": reports[-1].tokens,
@@ -190,7 +208,6 @@ def _record_training(run: RunDirectory, inputs: dict[str, str]) -> None:
         "optimizer": recipe.training.optimizer.name,
         "engines": list(dict.fromkeys(report.engine for report in reports)),
     }
-    write_record(run.stage("training") / "training.json", "training", 1, body)
 
 
 def count_record(recipe: Recipe) -> dict[str, Any]:

@@ -35,6 +35,7 @@ _WEIGHTS_CUT_UP = 3
 _BUCKET = 50_000_000
 # DeepSpeed lays all decayed parameters end to end, and all others; to AdamW each is one parameter of rows this wide.
 _WIDTH = 4096
+_ROWS = 4096  # at a time, so that what AdamW computes on the way stays small on a GPU too
 _KINDS = {True: "decayed.weight", False: "undecayed.bias"}
 
 
@@ -47,7 +48,7 @@ class Zero(Processes):
         Rajbhandari et al. 2020, ZeRO (arXiv 1910.02054), stages 1 to 3, as DeepSpeed has them.
     """
 
-    name = "deepspeed"
+    name = engine_name = "deepspeed"
 
     def __init__(self, layout: ShardLayout, rank: int, device: torch.device, watch: Watch) -> None:
         """Import DeepSpeed.
@@ -62,6 +63,7 @@ class Zero(Processes):
 
     def place(self, state: TrainingState | None, device: torch.device) -> TrainingState:  # noqa: ARG002
         """Return a state that knows its step alone: DeepSpeed keeps the rest, as soon as its engine is there."""
+        self.close()
         self._whole = state
         with self._watch.explaining():
             return TrainingState(self._step(state), {}, {}, {})
@@ -73,7 +75,9 @@ class Zero(Processes):
             EnvironmentMismatch: When DeepSpeed does not start here, or the attention kernel is missing.
         """
         self._state, self._training, self._settings = state, recipe.training, zero_settings(recipe)
-        self.name = f"deepspeed {self._deepspeed.__version__}, stage {self._settings.stage}, {self.world_size} processes"
+        offloaded = ", offloaded" if self._settings.offload_optimizer else ""
+        kind = f"deepspeed {self._deepspeed.__version__}, stage {self._settings.stage}{offloaded}"
+        self.name = f"{kind}, {self.world_size} process{'es' if self.world_size > 1 else ''}"
         self.agree("DeepSpeed", digest_value(self.name))
         self._network = empty_network(recipe.model).to_empty(device="cpu")
         weights = None if self._whole is None else self._whole.weights
@@ -82,7 +86,7 @@ class Zero(Processes):
         self._optimizer = _FlatAdamW(dict(self._network.named_parameters()), recipe.training.optimizer)
         with_loss = _Loss(with_kernels(self._network, recipe), recipe.training.precision)
         configuration = _configuration(recipe, self.world_size)
-        with self._watch.explaining(computes=True), _starting():
+        with _starting(), self._watch.explaining(computes=True):
             self._engine, *_ = self._deepspeed.initialize(
                 model=with_loss, optimizer=self._optimizer, config=configuration, dist_init_required=False
             )
@@ -166,7 +170,7 @@ class Zero(Processes):
         """Have DeepSpeed know rank 0's moments; of itself it makes and finds them in its first update."""
         zero = self._engine.optimizer
         if self._settings.stage == _WEIGHTS_CUT_UP:
-            self._optimizer.make_moments(zero.fp32_partitioned_groups_flat)
+            self._optimizer.make_moments(zero.fp32_partitioned_groups_flat, _COUNTED)
         else:
             self._optimizer.make_moments(zero.single_partition_of_fp32_groups)
             zero._lazy_init_hp_params_optimizer_state()
@@ -174,7 +178,8 @@ class Zero(Processes):
         for name, parameter in self._network.named_parameters():
             for key, group in zip(_MOMENTS, groups, strict=True):
                 self._set_moment(parameter, key, self._from_rank_0(name, group))
-            self._set_moment(parameter, _COUNTED, torch.ones(self._shapes[name], device=self._device))
+            if self._settings.stage == _WEIGHTS_CUT_UP:
+                self._set_moment(parameter, _COUNTED, torch.ones(self._shapes[name], device=self._device))
         self._optimizer.find_padding()
 
     def _set_moment(self, parameter: Any, key: str, value: Tensor) -> None:
@@ -217,15 +222,17 @@ class _FlatAdamW(torch.optim.Optimizer):
         """Say which update the next calls of `step` are for."""
         self._update, self._learning_rate, self.change = step, learning_rate, 0.0
 
-    def make_moments(self, vectors: Iterable[Tensor]) -> None:
-        """Make the moments of every vector that there is."""
+    def make_moments(self, vectors: Iterable[Tensor], *others: str) -> None:
+        """Make the moments of every vector that there is, and what else is to be known of each number."""
         for flat in vectors:
-            self.state[flat] = {key: torch.zeros_like(flat) for key in (*_MOMENTS, _COUNTED)}
+            self.state[flat] = {key: torch.zeros_like(flat) for key in (*_MOMENTS, *others)}
 
     @torch.no_grad()
     def find_padding(self) -> None:
-        """Have what stands between parameters, which DeepSpeed leaves as it finds it, be and stay zero."""
+        """Have what stands between parameters, which DeepSpeed's stage 3 leaves as it finds it, be and stay zero."""
         for flat, state in self.state.items():
+            if _COUNTED not in state:
+                continue
             self._padding[flat] = (state.pop(_COUNTED) == 0).nonzero().flatten()
             flat[self._padding[flat]] = 0.0
 
@@ -235,7 +242,8 @@ class _FlatAdamW(torch.optim.Optimizer):
         for group in self.param_groups:
             for flat in group["params"]:
                 if flat.grad is not None:
-                    flat.grad[self._padding[flat]] = 0.0
+                    if flat in self._padding:
+                        flat.grad[self._padding[flat]] = 0.0
                     self._apply(_KINDS[group["decayed"]], (flat, flat.grad, *map(self.state[flat].get, _MOMENTS)))
 
     def _apply(self, kind: str, vectors: Iterable[Tensor]) -> None:
@@ -245,9 +253,9 @@ class _FlatAdamW(torch.optim.Optimizer):
 
 
 def _as_rows(flat: Tensor) -> list[Tensor]:
-    """Return a vector as rows of one width, and what is left as one row."""
+    """Return a vector as pieces of rows of one width, and what is left as one row."""
     whole = flat.numel() // _WIDTH * _WIDTH
-    pieces = [flat.detach()[:whole].view(-1, _WIDTH), flat.detach()[whole:].view(1, -1)]
+    pieces = [*flat.detach()[:whole].view(-1, _WIDTH).split(_ROWS), flat.detach()[whole:].view(1, -1)]
     return [piece for piece in pieces if piece.numel()]
 
 
@@ -299,11 +307,13 @@ def _import_deepspeed(device: torch.device) -> Any:
 
 @contextlib.contextmanager
 def _starting() -> Iterator[None]:
-    """Turn what DeepSpeed says when it cannot start into an error that says what to do."""
+    """Turn what DeepSpeed says when it cannot compile into an error that says what to do."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
-    except (RuntimeError, AssertionError, OSError, ValueError) as error:
+    except (RuntimeError, OSError) as error:
+        if not any(word in str(error).lower() for word in ("ninja", "compil", "building extension", "c++", "g++")):
+            raise
         raise EnvironmentMismatch(
             "DeepSpeed does not start here",
             expected="a C++ compiler and ninja on PATH: it compiles a part of its own at its first start",

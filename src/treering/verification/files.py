@@ -15,7 +15,7 @@ from treering.provenance.manifests import MANIFEST
 from treering.provenance.progress import SILENCE, Progress
 from treering.training.history import history_path, read_history
 from treering.training.ledger import Kept
-from treering.training.run import finished_checkpoints, finished_ledger
+from treering.training.run import TRAINING_RECORD, describe_training, finished_checkpoints, finished_ledger
 from treering.verification.contents import check_order, check_tokens, check_updates
 from treering.verification.leftovers import check_card_recipe, check_form, check_leftovers
 from treering.verification.revisions import check_revisions
@@ -85,9 +85,13 @@ def _stage(run: RunDirectory, stage: str) -> None:
 
 def _ledger(run: RunDirectory) -> None:
     lines = finished_ledger(run)
-    head = read_record(run.stage("training") / "training.json", "training", 1)["ledger_digest"]
-    if lines[-1].digest != head:
-        raise IntegrityError("the ledger does not end as recorded", expected=head, found=lines[-1].digest)
+    path = run.stage("training") / "training.json"
+    recorded, follows = read_record(path, *TRAINING_RECORD), describe_training(run, lines)
+    for name in sorted(recorded.keys() | follows.keys()):
+        if recorded.get(name) != follows.get(name):
+            raise IntegrityError(
+                f"{name} is not what recipe and ledger say", where=path, expected=follows.get(name), found=recorded.get(name)
+            )
     kept = [line for line in lines if line.checkpoint is not None]
     if (steps := [line.step for line in kept]) != list(finished_checkpoints(run)):
         raise IntegrityError("the ledger's checkpoints are not those kept", where=run.stage("checkpoints"), found=steps)

@@ -1,5 +1,6 @@
 """Re-running a stretch of training from what was published, and comparing it bit by bit."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -31,7 +32,8 @@ def verify_segment(run: RunDirectory, segment: Segment, progress: Progress = SIL
     """Train a segment again from its first checkpoint, and return whether ledger and checkpoints came out equal.
 
     The first difference is named: the update and its number, or the tensor, its first index and both values. Where this is
-    another machine or software than the recorded one, different bits decide nothing, and `verification.acceptance` judges.
+    another machine or software than the recorded one, or DeepSpeed had computed an update by then, different bits decide
+    nothing, and `verification.acceptance` judges.
 
     Raises:
         InputError: When the segment is not in the run, or does not begin at a checkpoint.
@@ -39,21 +41,21 @@ def verify_segment(run: RunDirectory, segment: Segment, progress: Progress = SIL
         EnvironmentMismatch: When this machine lacks the recipe's device.
     """
     refuse_absent(run, segment)
-    differing = [*environment_differences(run), *_other_engines(run, segment)]
-    found = next(_differences(run, segment, progress), None)
+    differing, engines = environment_differences(run), _other_engines(run, segment)
+    step, found = next(_differences(run, segment, progress), (0, None))
     if found is None:
         return Check(segment.name, Verdict.REPRODUCED)
-    if not differing:
+    if not differing and step < min(engines, default=math.inf):
         return Check(segment.name, Verdict.DIVERGED, found)
+    differing += dict.fromkeys(f"engine: {engine} ≠ {TREERING}" for engine in engines.values())
     judged = _judge(run, segment, progress)
     return replace(judged, found=f"{judged.found}; here (recorded ≠ here) {'; '.join(differing)}")
 
 
-def _other_engines(run: RunDirectory, segment: Segment) -> list[str]:
-    """Return what computed updates of a segment and sums gradients in another order than what computes them again."""
-    reports = [line.report for line in finished_ledger(run)[segment.start + 1 : segment.stop + 1]]
-    engines = dict.fromkeys(report.engine for report in reports if report is not None)
-    return [f"engine: {engine} ≠ {TREERING}" for engine in engines if engine != TREERING]
+def _other_engines(run: RunDirectory, segment: Segment) -> dict[int, str]:
+    """Return the steps of a segment to which an engine led that sums gradients in another order, each with its name."""
+    lines = finished_ledger(run)[segment.start + 1 : segment.stop + 1]
+    return {line.step: line.report.engine for line in lines if line.report is not None and line.report.engine != TREERING}
 
 
 def _judge(run: RunDirectory, segment: Segment, progress: Progress) -> Check:
@@ -107,7 +109,8 @@ def _published(run: RunDirectory, step: int) -> TrainingState:
     return load_checkpoint(run.stage("checkpoints"), step, run_digest(run.recipe))
 
 
-def _differences(run: RunDirectory, segment: Segment, progress: Progress) -> Iterator[str]:
+def _differences(run: RunDirectory, segment: Segment, progress: Progress) -> Iterator[tuple[int, str]]:
+    """Yield each difference with the step after which it shows."""
     lines = finished_ledger(run)
     set_arithmetic(run.recipe.training.threads)
     state = _published(run, segment.start).to(open_device(run.recipe.training))
@@ -115,8 +118,10 @@ def _differences(run: RunDirectory, segment: Segment, progress: Progress) -> Ite
     with progress.task(segment.name, updates, "steps") as task:
         for report in islice(steps(state, open_batches(run), run.recipe), updates):
             line = lines[report.step]
-            yield from _differences_of_numbers(vars(line.report), vars(report))
-            yield from _differences_of_state(run, line, state)
+            for difference in _differences_of_numbers(vars(line.report), vars(report)):
+                yield report.step, difference
+            for difference in _differences_of_state(run, line, state):
+                yield report.step, difference
             task.advance()
 
 

@@ -9,6 +9,7 @@ from treering.card.records import CORPUS, ENVIRONMENT, TOKENS
 from treering.card.release import STAGES_BELOW
 from treering.card.required import NO_PAPER, repository
 from treering.card.sections.introduction import title
+from treering.card.sections.procedure import TREERING, engines
 from treering.config.schema import BuiltinSource, DatasetSource, FileSource, LoadedTokenizer
 
 _PROMISES = (
@@ -16,6 +17,12 @@ _PROMISES = (
     "corpus, tokens, data order, every checkpoint, every revision and every record, however often the run is interrupted.",
     "On another kind of machine, corpus, tokens and data order are the same bytes still;",
     "weights and scores then differ by floating-point rounding and by what grows out of it.",
+)
+_PROMISES_OF_DEEPSPEED = (
+    "With the software named above, the recipe gives the same bytes of corpus, tokens and data order;",
+    "of the weights too as far as treering's own engine computed the updates, with the kind of processor and the number",
+    "of threads named above. What DeepSpeed computed depends on the number of processes as well: made again elsewhere or on",
+    "others, weights and scores differ by floating-point rounding and by what grows out of it.",
 )
 
 
@@ -55,18 +62,20 @@ def reproducing(claims: Claims) -> str:
     digest = claims.cite("digest of stages", *(f"{stage}/manifest.json#/files" for stage in STAGES_BELOW))
     evidence = link("`claims.json`", "claims.json")
     notes = ["", claims.quote("reproduction_notes")] if claims.records.recipe.card.reproduction_notes else []
+    alone = engines(claims) == [TREERING]
+    again = "; the card of a run made again shows the same one" if alone else ""
     return "\n".join(
         [
             "## Reproducing This Model",
             "",
-            f"{title(claims)} is fully reproducible.",
-            *_PROMISES,
+            f"{title(claims)} {'is fully reproducible' if alone else 'can be made again, and every step of it checked'}.",
+            *(_PROMISES if alone else _PROMISES_OF_DEEPSPEED),
             "",
             bullets(list(_preparations(claims))),
             "",
             _commands(claims),
             "",
-            f"The digest of everything below this card is {digest}; the card of a run made again shows the same one.",
+            f"The digest of everything below this card is {digest}{again}.",
             f"Each number on this card is listed in {evidence} with the record that it follows from.",
             *notes,
         ]

@@ -6,6 +6,7 @@ from treering.card.records import ENVIRONMENT, ORDER, TRAINING
 
 _OPTIMIZER = "recipe.yaml#/training/optimizer"
 _SCHEDULE = "recipe.yaml#/training/schedule"
+TREERING = "treering"  # its own engine, of which the number of processes is in no bit
 _PRECISIONS = {"fp32": "fp32 arithmetic throughout", "bf16": "bf16 autocast over fp32 weights"}
 
 
@@ -108,14 +109,22 @@ def _seeds(claims: Claims) -> str:
     return f"First weights come from the weight seed {weights}, the order of the data from the data seed {order}."
 
 
+def engines(claims: Claims) -> list[str]:
+    """Return what computed the updates, in the order of the first of each.
+
+    Raises:
+        ClaimError: When the record does not say.
+    """
+    return claims.value(f"{TRAINING}#/engines")
+
+
 def _course(claims: Claims) -> str:
     digest = claims.cite("code", f"{TRAINING}#/run_digest")
-    whole = f"One recipe holds from the first step to the last (run digest {digest}); a restart leaves no trace in the weights."
-    engines = claims.value(f"{TRAINING}#/engines")
-    if engines == ["treering"]:
-        return whole
-    named = " and ".join(claims.cite("text", f"{TRAINING}#/engines/{index}") for index in range(len(engines)))
+    whole = f"One recipe holds from the first step to the last (run digest {digest})"
+    if (found := engines(claims)) == [TREERING]:
+        return f"{whole}; a restart leaves no trace in the weights."
+    named = " and ".join(claims.cite("text", f"{TRAINING}#/engines/{index}") for index in range(len(found)))
     return (
-        f"{whole} Updates were computed by {named}, as the ledger says of each; DeepSpeed adds gradients in an order that "
+        f"{whole}. Updates were computed by {named}, as the ledger says of each; DeepSpeed adds gradients in an order that "
         "depends on the number of processes, so that such updates, computed again, agree within rounding and not bit by bit."
     )

@@ -1,0 +1,85 @@
+"""GPT-NeoX's index maps and batches against a plain walk."""
+
+from pathlib import Path
+
+import neox_by_hand as hand
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from treering.neox import index_maps
+from treering.neox.batches import NeoXBatches
+from treering.neox.blending import blend
+from treering.neox.checking import check_index_maps, check_seed
+from treering.neox.index_maps import Plan, open_index_maps, samples_wanted, write_index_maps
+from treering.tokens.indexed import IndexedData, write_indexed
+
+SIZES = st.lists(st.integers(0, 40), min_size=1, max_size=30).filter(lambda sizes: sum(sizes) > 1)
+
+
+def data_set(folder: Path, sizes: list[int]) -> tuple[IndexedData, list[np.ndarray]]:
+    """A data set of documents whose every token is another number."""
+    tokens = np.arange(sum(sizes), dtype=np.int32)
+    with write_indexed(folder / "data", "int32") as writer:
+        writer.append(tokens, np.array(sizes))
+    return IndexedData(folder / "data"), np.split(tokens, np.cumsum(sizes)[:-1])
+
+
+@given(
+    sizes=SIZES, samples=st.integers(1, 60), length=st.integers(1, 24), seed=st.integers(0, 2**32 - 1), block=st.integers(1, 9)
+)
+@settings(max_examples=300)
+def test_maps_and_samples_are_those_of_a_plain_walk(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], samples: int, length: int, seed: int, block: int
+) -> None:
+    folder = tmp_path_factory.mktemp("neox")
+    data, texts = data_set(folder, sizes)
+    plan = Plan(data.sizes, samples, length, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_maps, "BLOCK", block)  # many blocks, as at full size
+        write_index_maps(plan, folder / plan.name)
+        maps = open_index_maps(folder / plan.name)
+        check_index_maps(maps, data.sizes)
+    check_seed(maps, data.sizes)
+    theirs = hand.build(sizes, samples, length, seed)
+    for mine, other in zip((maps.documents, maps.samples, maps.shuffled), theirs, strict=True):
+        assert np.array_equal(mine, other)
+    assert maps.documents.dtype, maps.shuffled.dtype == (np.int32, np.uint32)
+    batches = NeoXBatches(data, maps, 2)
+    for step in range(len(maps.shuffled) // 2):
+        assert batches.batch(step).tolist() == [hand.sample(texts, theirs, position) for position in (2 * step, 2 * step + 1)]
+
+
+@given(sizes=SIZES, samples=st.integers(1, 40), length=st.integers(1, 24))
+@settings(max_examples=100)
+def test_the_steps_of_a_document_are_those_whose_batches_hold_its_tokens(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], samples: int, length: int
+) -> None:
+    folder = tmp_path_factory.mktemp("neox")
+    data, texts = data_set(folder, sizes)
+    plan = Plan(data.sizes, samples, length, 7)
+    write_index_maps(plan, folder / plan.name)
+    batches = NeoXBatches(data, open_index_maps(folder / plan.name), 1)
+    held = [set(row) for step in range(plan.samples_built) for row in batches.batch(step).tolist()]
+    for document, text in enumerate(texts):
+        assert batches.steps_of_document(document) == [step for step, row in enumerate(held) if row & set(text.tolist())]
+
+
+def test_the_worked_example_of_four_documents_and_two_epochs() -> None:
+    plan = Plan(np.full(4, 10, dtype=np.int32), 7, 10, 1234)
+    assert plan.epochs == 2
+    documents, _ = index_maps.build_documents_and_shuffle(plan)
+    assert documents.tolist() == [2, 1, 2, 0, 0, 1, 3, 3]
+
+
+def test_pythias_file_name_follows_from_its_numbers() -> None:
+    assert samples_wanted(143000, 1024) == 147164160 == hand.pythia_samples()
+    assert Plan(np.ones(1, dtype=np.int32), 147164160, 2048, 1234).name == "train_0_indexmap_147164160ns_2048sl_1234s"
+
+
+@given(weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=6), samples=st.integers(1, 300))
+@settings(max_examples=200)
+def test_blending_is_that_of_a_plain_walk(weights: list[float], samples: int) -> None:
+    sources, numbers = blend(weights, samples)
+    assert list(zip(sources.tolist(), numbers.tolist(), strict=True)) == hand.blend(weights, samples)

@@ -8,7 +8,7 @@ PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11
 SUITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 NEEDS := treering needs Python 3.11 or newer, with pip and venv; none of these is one: $(PYTHONS)
 
-BENCHMARKS := bench-train bench-memory bench-order bench-tokens bench-growth bench-checkpoints
+BENCHMARKS := bench-train bench-memory bench-order bench-neox-order bench-tokens bench-growth bench-checkpoints
 
 .PHONY: demo test docs lint clean bench-plots $(BENCHMARKS)
 .DELETE_ON_ERROR:
@@ -31,7 +31,7 @@ lint: $(VENV)/.installed-dev
 
 # Each prints its table and adds it to benchmarks/results/.
 $(BENCHMARKS): bench-%: $(VENV)/.installed-bench
-	$(BIN)/python benchmarks/$(subst train,training,$*).py
+	$(BIN)/python benchmarks/$(subst -,_,$(subst train,training,$*)).py
 
 bench-plots: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/plots.py

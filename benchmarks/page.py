@@ -109,6 +109,25 @@ def _order(run: Run) -> str:
     return _table(heads, cells)
 
 
+def _neox_order(run: Run) -> str:
+    cells = [
+        [
+            f"{row['samples']:,}",
+            f"{row['documents']:,} × {row['epochs']}",
+            f"{row['build_seconds']:.1f}",
+            f"{row['plain_seconds']:.1f}" if row["plain_seconds"] else "",
+            f"{row['check_seconds']:.1f} + {row['seed_seconds']:.1f}",
+            f"{row['disk_bytes'] / 1e9:.2f}",
+            f"{row['memory_bytes'] / 1e9:.2f}",
+            f"{row['batch_ms']:.2f}",
+            f"{row['steps_ms']:,.0f}",
+        ]
+        for row in run["rows"]
+    ]
+    heads = ["samples", "documents", "built, s", "plain walk, s", "checked + seed, s", "GB on disk", "GB in memory"]
+    return _table([*heads, "batch → samples, ms", "document → steps, ms"], cells)
+
+
 def _tokens(run: Run) -> str:
     settings = run["settings"]
     cells = [[row["contestant"], _ranged(row["mb_per_second"], ".2f"), f"{row['ratio']:.1f}"] for row in run["rows"]]
@@ -179,6 +198,14 @@ SECTIONS: dict[str, tuple[str, str, str, Callable[[Run], str]]] = {
         "one would answer at once, for as much disk again). Look-ups in milliseconds, opened before. Two epochs. The token "
         "file is as long as it would be, but a hole, and read before: no disk has a part in it.",
         _order,
+    ),
+    "neox-order": (
+        "GPT-NeoX's order at Pythia's scale",
+        "make bench-neox-order",
+        "Index maps built as GPT-NeoX builds them, from made-up documents; the last row has Pythia's number of samples. "
+        "*Checked*: every document and sample counted, every cut compared; *seed*: both shuffles made again. The plain walk "
+        "is the tests'.",
+        _neox_order,
     ),
     "tokens": (
         "From text to tokens",

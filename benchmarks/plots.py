@@ -71,6 +71,15 @@ def order(runs: list[dict[str, Any]]) -> None:
     axes.legend()
 
 
+def neox_order(runs: list[dict[str, Any]]) -> None:
+    _, axes = plt.subplots(figsize=(5, 4))
+    rows = runs[-1]["rows"]
+    for key, style in (("build_seconds", "o-"), ("check_seconds", "s--"), ("seed_seconds", "^:")):
+        axes.plot([row["samples"] for row in rows], [row[key] for row in rows], style, color=OWN["color"], label=key[:-8])
+    axes.set(xlabel="samples", ylabel="seconds", xscale="log", yscale="log")
+    axes.legend()
+
+
 def tokens(runs: list[dict[str, Any]]) -> None:
     _, panels = plt.subplots(1, len(runs), figsize=(3.6 * len(runs), 2.8), squeeze=False)
     for axes, run in zip(panels[0], runs, strict=True):
@@ -98,7 +107,15 @@ def checkpoints(runs: list[dict[str, Any]]) -> None:
         axes.set(title=run["settings"]["model"], xlabel="the loop held up, s")
 
 
-DRAWN = {"training": training, "memory": memory, "order": order, "tokens": tokens, "growth": growth, "checkpoints": checkpoints}
+DRAWN = {
+    "training": training,
+    "memory": memory,
+    "order": order,
+    "neox-order": neox_order,
+    "tokens": tokens,
+    "growth": growth,
+    "checkpoints": checkpoints,
+}
 
 
 def main() -> None:

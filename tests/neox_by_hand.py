@@ -68,8 +68,11 @@ def sample(texts, maps, position):
 
 
 def blend(weights, samples):
-    total = sum(weights)
-    weights = [weight / total for weight in weights]
+    counted = 0.0
+    for weight in weights:
+        counted += weight
+    weights = np.array([weight / counted for weight in weights], dtype=np.float64)
+    weights = (weights / np.sum(weights)).tolist()
     given, found = [0] * len(weights), []
     for number in range(samples):
         due = max(number, 1.0)

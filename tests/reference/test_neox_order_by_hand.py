@@ -12,7 +12,7 @@ from treering.neox import index_maps
 from treering.neox.batches import NeoXBatches
 from treering.neox.blending import blend
 from treering.neox.checking import check_index_maps, check_seed
-from treering.neox.index_maps import Plan, open_index_maps, samples_wanted, write_index_maps
+from treering.neox.index_maps import IndexMaps, Plan, open_index_maps, samples_wanted, steps_trained, write_index_maps
 from treering.tokens.indexed import IndexedData, write_indexed
 
 SIZES = st.lists(st.integers(0, 40), min_size=1, max_size=30).filter(lambda sizes: sum(sizes) > 1)
@@ -41,29 +41,51 @@ def test_maps_and_samples_are_those_of_a_plain_walk(
         write_index_maps(plan, folder / plan.name)
         maps = open_index_maps(folder / plan.name)
         check_index_maps(maps, data.sizes)
-    check_seed(maps, data.sizes)
+        check_seed(maps, data.sizes)
     theirs = hand.build(sizes, samples, length, seed)
     for mine, other in zip((maps.documents, maps.samples, maps.shuffled), theirs, strict=True):
         assert np.array_equal(mine, other)
-    assert maps.documents.dtype, maps.shuffled.dtype == (np.int32, np.uint32)
-    batches = NeoXBatches(data, maps, 2)
-    for step in range(len(maps.shuffled) // 2):
+    assert (maps.documents.dtype, maps.samples.dtype, maps.shuffled.dtype) == (np.int32, np.int32, np.uint32)
+    for kind, array in zip(index_maps.KINDS, (theirs[0], theirs[1].astype(np.int32), theirs[2]), strict=True):
+        np.save(folder / "theirs.npy", array)
+        assert index_maps.map_path(maps.prefix, kind).read_bytes() == (folder / "theirs.npy").read_bytes()
+    batches = NeoXBatches(data, maps, 2, len(maps.shuffled) // 2)
+    for step in range(batches.steps):
         assert batches.batch(step).tolist() == [hand.sample(texts, theirs, position) for position in (2 * step, 2 * step + 1)]
 
 
-@given(sizes=SIZES, samples=st.integers(1, 40), length=st.integers(1, 24))
-@settings(max_examples=100)
+@given(sizes=SIZES, samples=st.integers(1, 40), length=st.integers(1, 24), batch=st.integers(1, 4), block=st.integers(1, 9))
+@settings(max_examples=200)
 def test_the_steps_of_a_document_are_those_whose_batches_hold_its_tokens(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], samples: int, length: int
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], samples: int, length: int, batch: int, block: int
 ) -> None:
     folder = tmp_path_factory.mktemp("neox")
     data, texts = data_set(folder, sizes)
     plan = Plan(data.sizes, samples, length, 7)
     write_index_maps(plan, folder / plan.name)
-    batches = NeoXBatches(data, open_index_maps(folder / plan.name), 1)
-    held = [set(row) for step in range(plan.samples_built) for row in batches.batch(step).tolist()]
-    for document, text in enumerate(texts):
-        assert batches.steps_of_document(document) == [step for step, row in enumerate(held) if row & set(text.tolist())]
+    trained = max(0, plan.samples_built // batch - 1)  # maps hold more than a run eats
+    batches = NeoXBatches(data, open_index_maps(folder / plan.name), batch, trained)
+    held = [set(batches.batch(step).flatten().tolist()) for step in range(trained)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_maps, "BLOCK", block)
+        for document, text in enumerate(texts):
+            expected = [step for step, tokens in enumerate(held) if tokens & set(text.tolist())]
+            assert batches.steps_of_document(document) == expected
+
+
+@given(steps=st.integers(1, 200_000), batch=st.integers(1, 4096))
+@settings(max_examples=500)
+def test_the_updates_of_a_run_follow_from_the_name_of_its_maps(steps: int, batch: int) -> None:
+    samples = samples_wanted(steps, batch)
+    empty = np.zeros(0, dtype=np.int32)
+    maps = IndexMaps(Path(f"data_train_0_indexmap_{samples}ns_2048sl_1234s"), empty, empty, empty)
+    assert steps_trained(maps, batch) == steps
+
+
+def test_number_types_change_where_gpt_neoxs_do() -> None:
+    below, at = (Plan(np.array([tokens], dtype=np.int32), 1, 1, 1) for tokens in (2**30 - 1, 2**30))
+    assert (below.samples_built, at.samples_built) == (2**30 - 2, 2**30 - 1)
+    assert (index_maps.sample_type(below), index_maps.sample_type(at)) == (np.int32, np.int64)
 
 
 def test_the_worked_example_of_four_documents_and_two_epochs() -> None:

@@ -20,6 +20,9 @@ Data = Annotated[Path, typer.Argument(metavar="DATA", help="A data set's files l
 Maps = Annotated[
     Path, typer.Argument(metavar="MAPS", help="Index maps' files less `_doc_idx.npy` and the like.", show_default=False)
 ]
+Steps = Annotated[
+    int | None, typer.Option("--steps", min=1, help="Updates of the run; left out, those that the maps' name says.")
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Sequences of an update, over all GPUs.")]
 TokenizerFile = Annotated[Path | None, typer.Option("--tokenizer", help="A tokenizer.json, to show text.")]
 _EXCERPT = 72
@@ -33,46 +36,57 @@ def order(
     sequence_length: Annotated[int, typer.Option("--sequence-length", min=1, help="`seq-length`.")] = 2048,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 1234,
     out: Annotated[Path, typer.Option("--out", help="The folder to write the maps to.")] = Path(),
+    as_json: Json = False,
 ) -> None:
-    """Build the index maps with which GPT-NeoX orders a data set listed under `train-data-paths`, under its own names."""
-    from treering.cli.terminal import TerminalProgress, command_text, print_next, say
-    from treering.errors import InputError
+    """Build the index maps with which GPT-NeoX orders a data set listed under `train-data-paths`, under its own names.
+
+    Maps that are all there are left as they are.
+    """
+    from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next, say
     from treering.neox.index_maps import KINDS, Plan, map_path, samples_wanted, write_index_maps
-    from treering.provenance.files import storage_errors
     from treering.tokens.indexed import IndexedData
 
     sizes = IndexedData(data).sizes
     plan = Plan(sizes, samples_wanted(steps, batch_size), sequence_length, seed)
     prefix = out / f"{data.name}_{plan.name}"
-    if there := [path for kind in KINDS if (path := map_path(prefix, kind)).exists()]:
-        raise InputError("this index map is there already", where=there[0], advice=command_text("neox", "check", prefix, data))
-    with storage_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+    there = all(map_path(prefix, kind).exists() for kind in KINDS)
+    if not there:
         write_index_maps(plan, prefix, TerminalProgress())
+    if as_json:
+        print_json({"maps": str(prefix), "samples": plan.samples_built, "documents": len(sizes), "epochs": plan.epochs})
+        return
     say(
-        f"{prefix}: {plan.samples_built:,} samples of {sequence_length:,} tokens, {len(sizes):,} documents, "
-        f"{plan.epochs} epoch{'s' if plan.epochs > 1 else ''} shuffled together"
+        f"{prefix}: {'there already, ' if there else ''}{plan.samples_built:,} samples of {sequence_length:,} tokens, "
+        f"{len(sizes):,} documents, {plan.epochs} epoch{'s shuffled together' if plan.epochs > 1 else ''}"
     )
-    print_next(command_text("neox", "batch", 0, data, prefix, "--batch-size", batch_size))
+    print_next(
+        command_text("neox", "check", data, prefix), command_text("neox", "batch", 0, data, prefix, "--batch-size", batch_size)
+    )
 
 
 @app.command("check")
 def check(
-    maps: Maps,
     data: Data,
-    seed: Annotated[bool, typer.Option("--seed/--no-seed", help="Also build them again from the seed in their name.")] = True,
+    maps: Maps,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle/--no-shuffle", help="Also shuffle again, with the seed in the maps' name, and compare.")
+    ] = True,
+    as_json: Json = False,
 ) -> None:
-    """Compare index maps with their data set: permutations, cuts, and the seed that their name says."""
-    from treering.cli.terminal import TerminalProgress, say
+    """Compare index maps with their data set: permutations, cuts, and the shuffles of the seed that their name says."""
+    from treering.cli.terminal import TerminalProgress, print_json, say
     from treering.neox.checking import check_index_maps, check_seed
     from treering.neox.index_maps import open_index_maps
     from treering.tokens.indexed import IndexedData
 
-    found, sizes = open_index_maps(maps), IndexedData(data).sizes
-    check_index_maps(found, sizes, TerminalProgress())
-    if seed:
-        check_seed(found, sizes)
-    proven = f", and they are those of seed {found.seed}" if seed else ""
+    found, sizes, progress = open_index_maps(maps), IndexedData(data).sizes, TerminalProgress()
+    check_index_maps(found, sizes, progress)
+    if shuffle:
+        check_seed(found, sizes, progress)
+    if as_json:
+        print_json({"maps": str(maps), "samples": len(found.shuffled), "seed": found.seed if shuffle else None})
+        return
+    proven = f", and they are those of seed {found.seed}" if shuffle else ""
     say(f"{maps}: every one of {len(found.shuffled):,} samples once, cut where it should be{proven}")
 
 
@@ -84,24 +98,27 @@ def batch(
     data: Data,
     maps: Maps,
     batch_size: BatchSize = 1024,
+    steps: Steps = None,
     tokenizer: TokenizerFile = None,
     as_json: Json = False,
 ) -> None:
     """Show what a step of a GPT-NeoX run trained on: samples, documents, tokens."""
-    from treering.cli.terminal import print_json, say
+    from treering.cli.terminal import command_text, print_json, print_next, say
     from treering.neox.batches import open_batches
 
-    batches = open_batches(data, maps, batch_size)
+    batches = open_batches(data, maps, batch_size, steps)
     record = {"step": step, "sequences": [_described(batches, sample) for sample in batches.samples(step).tolist()]}
     if as_json:
         print_json(record)
         return
     decode = _decoder(tokenizer)
-    say(f"batch {step} of {maps}: {batch_size} sequences of {batches.maps.sequence_length} tokens")
+    say(f"batch {step} of {batches.steps:,} of {maps}: {batch_size} sequences of {batches.maps.sequence_length} tokens")
     for sequence in record["sequences"]:
         documents = ", ".join(f"{piece['document']} [{piece['start']}, {piece['stop']})" for piece in sequence["documents"])
         text = decode(sequence["tokens"])
         say(f"\nsample {sequence['sample']}  documents {documents}\n  {text[:_EXCERPT]}{' …' if len(text) > _EXCERPT else ''}")
+    first = record["sequences"][0]["documents"][0]["document"]
+    print_next(command_text("neox", "trace", first, data, maps, "--batch-size", batch_size))
 
 
 @app.command("trace")
@@ -112,17 +129,53 @@ def trace(
     data: Data,
     maps: Maps,
     batch_size: BatchSize = 1024,
+    steps: Steps = None,
     as_json: Json = False,
 ) -> None:
     """Show which steps of a GPT-NeoX run trained on a document."""
     from treering.cli.terminal import print_json, say
     from treering.neox.batches import open_batches
 
-    steps = open_batches(data, maps, batch_size).steps_of_document(document)
+    batches = open_batches(data, maps, batch_size, steps)
+    found = batches.steps_of_document(document)
     if as_json:
-        print_json({"document": document, "steps": steps})
+        print_json({"document": document, "steps": found})
         return
-    say(f"document {document} is in the batches {', '.join(map(str, steps)) or '(none)'}")
+    say(f"document {document} is in {len(found)} of {batches.steps:,} batches: {', '.join(map(str, found)) or 'none'}")
+
+
+@app.command("import")
+def import_(
+    save: Annotated[
+        Path, typer.Argument(metavar="SAVE", help="The folder that holds the run's global_stepN.", show_default=False)
+    ],
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECIPE", help="A recipe whose model, tokenizer and revisions are the run's.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write step0, step1, … to.")] = Path("revisions"),
+    as_json: Json = False,
+) -> None:
+    """Turn a GPT-NeoX run's checkpoints into revisions that transformers loads, each compared with its logits."""
+    from treering.cli.terminal import TerminalProgress, print_json, say
+    from treering.config.reading import read_recipe
+    from treering.neox.importing import import_checkpoints
+
+    records = import_checkpoints(save, read_recipe(recipe), out, TerminalProgress())
+    if as_json:
+        print_json({"revisions": records})
+        return
+    worst = max(records, key=lambda record: record["agreement"]["largest_difference"] / record["agreement"]["bound"])
+    apart = worst["agreement"]
+    say(
+        f"{out}: {len(records)} revisions, {records[0]['name']} to {records[-1]['name']}; logits agree with transformers to "
+        f"{apart['largest_difference']:.2g}, where {apart['bound']:.2g} is rounding ({worst['name']})"
+    )
+    for record in records:
+        if record["same_weights_as"]:
+            say(f"{record['name']} has the weights of {record['same_weights_as']}")
 
 
 def _described(batches: "NeoXBatches", sample: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""GPT-NeoX as a neighbour: the order in which it reads a data set, built, checked and looked up.
+"""GPT-NeoX as a neighbour: its data order built, checked and looked up, and its checkpoints made into revisions.
 
-Reads: GPT-NeoX's `.bin` and `.idx`, and the index maps it leaves beside them.
-Writes: index maps of the same names and bytes.
+Reads: GPT-NeoX's `.bin` and `.idx`, the index maps it leaves beside them, and its `global_stepN` folders.
+Writes: index maps of the same names and bytes; a folder `stepN` for each checkpoint.
 Promises: batch *n* of a GPT-NeoX run follows from the sizes of its documents, its number of updates, batch size, sequence
-length and seed, and from nothing else; a map that is no permutation, or not of these documents, is refused.
+length and seed, and from nothing else; what is looked up in maps that are no permutation of these documents ends instead of
+answering; nothing in a checkpoint's files is executed.
 """

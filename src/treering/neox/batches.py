@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from treering.errors import InputError
+from treering.errors import InputError, IntegrityError
+from treering.neox import index_maps
 from treering.neox.checking import refuse_other_documents
-from treering.neox.index_maps import BLOCK, IndexMaps, open_index_maps
+from treering.neox.index_maps import IndexMaps, open_index_maps, steps_trained
 from treering.tokens.indexed import IndexedData
+
+_MOST_DOCUMENTS = 10_000_000  # of a sample: empty ones count
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Tokens [start, stop) of a document of the data set, `epoch_place` being its place in the document index."""
+    """Tokens [start, stop) of a document of the data set; `place` is where it stands in the document index."""
 
     document: int
     place: int
@@ -30,17 +33,35 @@ class NeoXBatches:
 
     Batch n is positions [n × batch, (n + 1) × batch): rank r of W takes the r-th W-th of each micro-batch over all ranks, so
     how it was spread over GPUs is in no batch.
+
+    Args:
+        steps: How many updates the run had; maps hold more samples than it ate.
+
+    Raises:
+        InputError: When the maps hold fewer batches than that.
     """
 
     data: IndexedData
     maps: IndexMaps
     global_batch_size: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        """Refuse more updates than there are samples for."""
+        if self.steps * self.global_batch_size > len(self.maps.shuffled):
+            raise InputError(
+                "these maps hold fewer samples than that",
+                where=self.maps.prefix,
+                expected=f"at most {len(self.maps.shuffled) // self.global_batch_size} updates",
+                found=self.steps,
+            )
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """Return the tokens of batch `step`, int64 [batch, sequence_length + 1]: inputs [:, :-1], targets [:, 1:].
 
         Raises:
             InputError: When there is no such batch.
+            IntegrityError: When the maps are not such as GPT-NeoX builds.
         """
         return np.stack([self.tokens(sample) for sample in self.samples(step).tolist()])
 
@@ -49,30 +70,49 @@ class NeoXBatches:
 
         Raises:
             InputError: When there is no such batch.
+            IntegrityError: When one is no sample, or in the batch twice.
         """
-        batches = len(self.maps.shuffled) // self.global_batch_size
-        if not 0 <= step < batches:
-            raise InputError("there is no such batch", where=self.maps.prefix, expected=f"0 to {batches - 1}", found=step)
+        if not 0 <= step < self.steps:
+            raise InputError("there is no such batch", where=self.maps.prefix, expected=f"0 to {self.steps - 1}", found=step)
         start = step * self.global_batch_size
-        return np.asarray(self.maps.shuffled[start : start + self.global_batch_size], dtype=np.int64)
+        found = np.asarray(self.maps.shuffled[start : start + self.global_batch_size], dtype=np.int64)
+        if found.min() < 0 or found.max() >= len(self.maps.shuffled) or len(np.unique(found)) < len(found):
+            raise self._no_maps(f"samples of batch {step}: {found[:8].tolist()} …")
+        return found
 
     def tokens(self, sample: int) -> NDArray[np.int64]:
-        """Return the tokens of a sample, int64 [sequence_length + 1]."""
+        """Return the tokens of a sample, int64 [sequence_length + 1].
+
+        Raises:
+            IntegrityError: When the maps are not such as GPT-NeoX builds.
+        """
         width = self.data.dtype.itemsize
         firsts = ((int(self.data.pointers[piece.document]) // width + piece.start, piece) for piece in self.pieces(sample))
         parts = [self.data.tokens[first : first + piece.stop - piece.start] for first, piece in firsts]
         return np.concatenate(parts).astype(np.int64)
 
     def pieces(self, sample: int) -> list[Piece]:
-        """Return what a sample is made of, in order."""
+        """Return what a sample is made of, in order.
+
+        Raises:
+            IntegrityError: When the maps are not such as GPT-NeoX builds.
+        """
         (place, start), (last, end) = (tuple(map(int, self.maps.samples[row])) for row in (sample, sample + 1))
+        if not 0 <= place <= last < len(self.maps.documents) or last - place > _MOST_DOCUMENTS:
+            raise self._no_maps(f"sample {sample} from document {place} of the document index to {last}")
         found = []
         for at in range(place, last + 1):
             document = int(self.maps.documents[at])
+            if not 0 <= document < len(self.data.sizes):
+                raise self._no_maps(f"document {document} at {at} of the document index")
             stop = end + 1 if at == last else int(self.data.sizes[document])
             first = start if at == place else 0
+            if not 0 <= first <= stop <= int(self.data.sizes[document]):
+                raise self._no_maps(f"sample {sample}: tokens {first} to {stop} of document {document}")
             if first < stop:
                 found.append(Piece(document, at, first, stop))
+        if sum(piece.stop - piece.start for piece in found) != self.maps.sequence_length + 1:
+            raise self._no_maps(f"sample {sample} of {sum(piece.stop - piece.start for piece in found)} tokens")
         return found
 
     def steps_of_document(self, document: int) -> list[int]:
@@ -86,7 +126,8 @@ class NeoXBatches:
         if not self.data.sizes[document]:
             return []
         samples = sorted({sample for place in _places(self.maps.documents, [document]) for sample in self._samples_at(place)})
-        return sorted({position // self.global_batch_size for position in _places(self.maps.shuffled, samples)})
+        eaten = self.maps.shuffled[: self.steps * self.global_batch_size]
+        return sorted({position // self.global_batch_size for position in _places(eaten, samples)})
 
     def _samples_at(self, place: int) -> range:
         """Return the samples that hold a token of the document at a place of the document index."""
@@ -95,21 +136,34 @@ class NeoXBatches:
         after = bisect_right(rows, place, key=lambda row: int(self.maps.samples[row, 0]))
         return range(max(0, first - 1), min(after, len(self.maps.shuffled)))
 
+    def _no_maps(self, found: str) -> IntegrityError:
+        return IntegrityError(
+            "these are no maps such as GPT-NeoX builds",
+            where=self.maps.prefix,
+            expected=f"samples of {self.maps.sequence_length + 1} tokens, each once",
+            found=found,
+            advice="`treering neox check` looks at all of them",
+        )
+
 
 def _places(entries: NDArray[np.integer], wanted: list[int]) -> Iterator[int]:
     """Yield where any of the wanted numbers stands, ascending."""
-    for start in range(0, len(entries), BLOCK):
-        yield from (start + np.flatnonzero(np.isin(entries[start : start + BLOCK], wanted))).tolist()
+    for start in range(0, len(entries), index_maps.BLOCK):
+        yield from (start + np.flatnonzero(np.isin(entries[start : start + index_maps.BLOCK], wanted))).tolist()
 
 
-def open_batches(data: Path, maps: Path, global_batch_size: int) -> NeoXBatches:
-    """Open a data set and its index maps; that they belong together is looked at by their counts alone.
+def open_batches(data: Path, maps: Path, global_batch_size: int, steps: int | None = None) -> NeoXBatches:
+    """Open a data set and its index maps; that they belong together is looked at by their counts, and by what is looked up.
+
+    Args:
+        steps: How many updates the run had; left out, as many as the maps' name says they were built for.
 
     Raises:
-        FormatError: When a file is missing or is of another format.
+        FormatError: When a file is of another format.
         IntegrityError: When the maps are of other documents.
-        InputError: When the maps' name does not say their sequence length.
+        InputError: When a file is missing, or the maps' name does not say their sequence length or does not fit the batch size.
     """
-    opened = NeoXBatches(IndexedData(data), open_index_maps(maps), global_batch_size)
-    refuse_other_documents(opened.maps, opened.data.sizes)
-    return opened
+    indexed, opened = IndexedData(data), open_index_maps(maps)
+    refuse_other_documents(opened, indexed.sizes)
+    trained = steps_trained(opened, global_batch_size) if steps is None else steps
+    return NeoXBatches(indexed, opened, global_batch_size, trained)

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from treering.errors import IntegrityError
-from treering.neox.index_maps import BLOCK, IndexMaps, Plan, build_documents_and_shuffle, map_path, sample_blocks
+from treering.neox import index_maps
+from treering.neox.index_maps import IndexMaps, Plan, build_documents_and_shuffle, map_path, sample_blocks
 from treering.provenance.progress import SILENCE, Progress
 
 _MUCH = 0.5
@@ -52,20 +53,32 @@ def refuse_other_documents(maps: IndexMaps, sizes: NDArray[np.integer]) -> int:
     return epochs
 
 
-def check_seed(maps: IndexMaps, sizes: NDArray[np.integer]) -> None:
+def check_seed(maps: IndexMaps, sizes: NDArray[np.integer], progress: Progress = SILENCE) -> None:
     """Compare maps with those that GPT-NeoX builds from the samples, length and seed in their name.
 
     Raises:
         IntegrityError: When they are others; names the first entry that differs.
     """
     plan = Plan(sizes, maps.samples_named, maps.sequence_length, maps.seed)
+    for kind, expected, found in (  # before anything is built: a name may lie about its size
+        ("doc_idx", plan.epochs * len(sizes), len(maps.documents)),
+        ("shuffle_idx", plan.samples_built, len(maps.shuffled)),
+    ):
+        if expected != found:
+            raise IntegrityError(
+                "this is not the map of its name", where=map_path(maps.prefix, kind), expected=expected, found=found
+            )
+    with progress.task("shuffling again", None):
+        _compare_shuffles(maps, plan)
+
+
+def _compare_shuffles(maps: IndexMaps, plan: Plan) -> None:
     for kind, built in zip(("doc_idx", "shuffle_idx"), build_documents_and_shuffle(plan), strict=True):
         found = maps.documents if kind == "doc_idx" else maps.shuffled
         where = map_path(maps.prefix, kind)
-        if len(found) != len(built):
-            raise IntegrityError("this is not the map of its name", where=where, expected=len(built), found=len(found))
-        for start in range(0, len(built), BLOCK):
-            differing = np.flatnonzero(built[start : start + BLOCK] != found[start : start + BLOCK])
+        for start in range(0, len(built), index_maps.BLOCK):
+            stop = start + index_maps.BLOCK
+            differing = np.flatnonzero(built[start:stop] != found[start:stop])
             if differing.size:
                 place = start + int(differing[0])
                 raise IntegrityError(
@@ -79,11 +92,14 @@ def check_seed(maps: IndexMaps, sizes: NDArray[np.integer]) -> None:
 def _refuse_uneven(entries: NDArray[np.integer], values: int, times: int, where: str) -> None:
     """Refuse entries among which not every value in [0, values) occurs so many times."""
     counts, zeros = np.zeros(values, dtype=np.int32), 0
-    for start in range(0, len(entries), BLOCK):
-        block = np.asarray(entries[start : start + BLOCK])
-        if block.size and not 0 <= int(block.min()) <= int(block.max()) < values:
+    for start in range(0, len(entries), index_maps.BLOCK):
+        block = np.asarray(entries[start : start + index_maps.BLOCK])
+        if (odd := np.flatnonzero((block < 0) | (block >= values))).size:
             raise IntegrityError(
-                "a number in this map names nothing", where=where, expected=f"0 to {values - 1}", found=block.max()
+                f"a number in this map names nothing: entry {start + int(odd[0])}",
+                where=where,
+                expected=f"0 to {values - 1}",
+                found=int(block[odd[0]]),
             )
         np.add.at(counts, block, 1)
         zeros += block.size - int(np.count_nonzero(block))

@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from treering.errors import FormatError, InputError
-from treering.provenance.progress import SILENCE, Progress
+from treering.provenance.files import written_atomically
+from treering.provenance.progress import SILENCE, Progress, Task
 
 KINDS = ("doc_idx", "sample_idx", "shuffle_idx")
 BLOCK = 1 << 22
 # GPT-NeoX asks for half a per cent more samples than it needs, where data sets are listed (`train-data-paths`).
 _SURPLUS = 1.005
-_NAME = re.compile(r"indexmap_(?P<samples>\d+)ns_(?P<length>\d+)sl_(?P<seed>\d+)s")
+_NAME = re.compile(r"indexmap_(?P<samples>[1-9]\d{0,17})ns_(?P<length>[1-9]\d{0,9})sl_(?P<seed>\d{1,10})s")
+_OTHER_PACKING = re.compile(r"_(unpacked|pack_until_overflow)pi")
 _LARGEST_INT32, _LARGEST_UINT32 = np.iinfo(np.int32).max, np.iinfo(np.uint32).max
 
 
@@ -51,6 +53,8 @@ class Plan:
         if min(self.samples, self.sequence_length) < 1 or not 0 <= self.seed < 2**32:
             found = f"{self.samples} samples of {self.sequence_length} tokens, seed {self.seed}"
             raise InputError("no order can be built of this", expected="at least 1, and a seed of 32 bits", found=found)
+        if len(self.sizes) and int(np.min(self.sizes)) < 0:
+            raise InputError("a document has a negative length", found=int(np.min(self.sizes)))
         if self.tokens_per_epoch == 0:
             raise InputError("this data set has no tokens", expected="at least one document that is not empty")
 
@@ -99,6 +103,25 @@ def build_documents_and_shuffle(plan: Plan) -> tuple[NDArray[np.int32], NDArray[
     return documents, samples
 
 
+def steps_trained(maps: "IndexMaps", global_batch_size: int) -> int:
+    """Return how many updates maps were built for, from the number of samples that their name says were asked for.
+
+    Raises:
+        InputError: When no number of updates of this batch size asks for so many.
+    """
+    asked = maps.samples_named
+    nearest = int(asked / (global_batch_size * _SURPLUS))
+    for steps in range(max(1, nearest - 2), nearest + 3):
+        if samples_wanted(steps, global_batch_size) == asked:
+            return steps
+    raise InputError(
+        f"these maps were not built for a batch of {global_batch_size}",
+        where=maps.prefix,
+        expected=f"a batch size of which a whole number of updates, and half a per cent more, is {asked} samples",
+        advice="give the run's own --batch-size, and --steps where its data sets were blended or named by `data-path`",
+    )
+
+
 def sample_type(plan: Plan) -> type[np.integer]:
     """Return the number type of the sample index: int64 where its numbers are more than an int32 counts."""
     return np.int32 if 2 * (plan.samples_built + 1) < _LARGEST_INT32 else np.int64
@@ -125,27 +148,38 @@ def sample_blocks(
 
 
 def write_index_maps(plan: Plan, prefix: Path, progress: Progress = SILENCE) -> None:
-    """Write the three maps as `PREFIX_doc_idx.npy` and so on; memory holds the two shuffled ones.
+    """Write the three maps as `PREFIX_doc_idx.npy` and so on, with the bytes of `numpy.save`; memory holds the shuffled ones.
 
     Raises:
-        OSError: When a file cannot be written.
+        InputError: When GPT-NeoX's number type of the sample index does not hold the places of this many documents.
+        StorageError: When a file cannot be written.
     """
     with progress.task("index maps", plan.samples_built, "samples") as task:
         task.note("shuffling")
         documents, shuffled = build_documents_and_shuffle(plan)
-        _write(map_path(prefix, "doc_idx"), documents)
-        _write(map_path(prefix, "shuffle_idx"), shuffled)
+        _write(map_path(prefix, "doc_idx"), documents.dtype, documents.shape, _pieces(documents))
+        _write(map_path(prefix, "shuffle_idx"), shuffled.dtype, shuffled.shape, _pieces(shuffled))
         del shuffled
         task.note("cutting samples")
-        path = map_path(prefix, "sample_idx")
-        shape = (plan.samples_built + 1, 2)
-        partial = path.with_name(path.name + ".partial")
-        rows = np.lib.format.open_memmap(partial, mode="w+", dtype=sample_type(plan), shape=shape)
-        for first, block in sample_blocks(documents, plan.sizes, plan.sequence_length, plan.samples_built):
-            rows[first : first + len(block)] = block
-            task.advance(len(block) if first else 0)
-        rows.flush()
-        partial.replace(path)
+        kind = np.dtype(sample_type(plan))
+        if len(documents) > np.iinfo(kind).max:
+            raise InputError(
+                "there are more documents than GPT-NeoX's sample index counts",
+                expected=f"at most {np.iinfo(kind).max} over all epochs, or more than {_LARGEST_INT32 // 2} samples",
+                found=len(documents),
+            )
+        rows = sample_blocks(documents, plan.sizes, plan.sequence_length, plan.samples_built)
+        _write(map_path(prefix, "sample_idx"), kind, (plan.samples_built + 1, 2), _told(rows, task))
+
+
+def _told(blocks: Iterator[tuple[int, NDArray[np.int64]]], task: Task) -> Iterator[NDArray[np.integer]]:
+    for first, block in blocks:
+        yield block
+        task.advance(len(block) if first else 0)
+
+
+def _pieces(array: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
+    return (array[start : start + BLOCK] for start in range(0, len(array), BLOCK))
 
 
 @dataclass(frozen=True)
@@ -195,11 +229,19 @@ class IndexMaps:
 
 
 def open_index_maps(prefix: Path) -> IndexMaps:
-    """Map the three files of a prefix.
+    """Map the three files of a prefix; what is in them is not looked at.
 
     Raises:
-        FormatError: When one is missing, is no array of whole numbers, or has another shape than it should.
+        InputError: When one is missing, or they are of an order that treering does not know.
+        FormatError: When one is no array of whole numbers, or has another shape than it should.
     """
+    if match := _OTHER_PACKING.search(prefix.name):
+        raise InputError(
+            "these index maps pack documents in another way than GPT-NeoX v1.0's",
+            where=prefix,
+            found=match[1],
+            expected="packed",
+        )
     documents, samples, shuffled = (_map(map_path(prefix, kind)) for kind in KINDS)
     for array, kind, shape in ((documents, KINDS[0], "[n]"), (samples, KINDS[1], "[n + 1, 2]"), (shuffled, KINDS[2], "[n]")):
         if array.ndim != shape.count(",") + 1 or (array.ndim == 2 and array.shape[1] != 2):
@@ -217,24 +259,34 @@ def open_index_maps(prefix: Path) -> IndexMaps:
 
 
 def map_path(prefix: Path, kind: str) -> Path:
-    """Return the path of one of the three maps."""
+    """Return the path of one of the three maps.
+
+    Raises:
+        InputError: When the prefix is no file's name.
+    """
+    if not prefix.name:
+        raise InputError("this is no name of index maps", where=prefix, expected="their files less `_doc_idx.npy` and the like")
     return prefix.with_name(f"{prefix.name}_{kind}.npy")
 
 
 def _map(path: Path) -> NDArray[np.integer]:
     try:
+        with path.open("rb") as file:
+            if (magic := file.read(len(np.lib.format.MAGIC_PREFIX))) != np.lib.format.MAGIC_PREFIX:
+                raise FormatError("this is no index map", where=path, expected="an array in numpy's format", found=magic)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
-        raise FormatError("this index map is missing", where=path) from error
-    except ValueError as error:
+        raise InputError("this index map is missing", where=path, expected=f"files of all of {', '.join(KINDS)}") from error
+    except (ValueError, EOFError, OverflowError) as error:
         raise FormatError("this is no index map", where=path, expected="an array in numpy's format", found=error) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
         raise FormatError("this is no index map", where=path, expected="whole numbers", found=getattr(array, "dtype", "a file"))
     return array
 
 
-def _write(path: Path, array: NDArray[np.integer]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-    partial.replace(path)
+def _write(path: Path, kind: np.dtype, shape: tuple[int, ...], blocks: Iterator[NDArray[np.integer]]) -> None:
+    with written_atomically(path) as file:
+        header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(block.astype(kind, copy=False).tobytes())

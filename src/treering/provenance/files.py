@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from treering.errors import InputError, StorageError
 
@@ -47,12 +48,23 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         StorageError: When the disk is full or the folder cannot be written.
     """
+    with written_atomically(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write piece by piece; it is under its name only when the block ends without an error.
+
+    Raises:
+        StorageError: When the disk is full or the folder cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)

@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from treering.errors import CorpusError, FormatError
+from treering.errors import CorpusError, FormatError, InputError
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
@@ -165,4 +165,6 @@ def _size_of(path: Path) -> int:
 
 
 def _beside(prefix: Path, suffix: str) -> Path:
+    if not prefix.name:
+        raise InputError("this is no name of a data set", where=prefix, expected="its files less `.bin` and `.idx`")
     return prefix.with_name(prefix.name + suffix)

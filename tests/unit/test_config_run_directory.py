@@ -200,9 +200,19 @@ def test_every_field_of_a_recipe_is_in_some_digest_but_observe(quickstart: str) 
     assert differences(recipe, recipe) == []
     sections = set(resolved(recipe)) - {"name", "observe"}
     for section in sections:
-        others = recipe.model_copy(update={section: None})
+        other = recipe.training.model_copy(update={"steps": 7}) if section == "training" else None
+        others = recipe.model_copy(update={section: other})
         assert recipe_digest(others) != recipe_digest(recipe)
         assert any(stage_digest(others, stage, {}) != stage_digest(recipe, stage, {}) for stage in STAGES), section
+
+
+def test_the_engine_is_in_the_digest_of_what_is_published_and_of_the_card_and_in_no_other(quickstart: str) -> None:
+    one = parse_recipe(quickstart, "one")
+    other = parse_recipe(quickstart.replace("training:\n", "training:\n  engine: {name: deepspeed, stage: 3}\n", 1), "other")
+    assert differences(one, other) != []
+    assert run_digest(one) == run_digest(other)
+    assert recipe_digest(one) != recipe_digest(other)
+    assert [name for name in STAGES if stage_digest(one, name, {}) != stage_digest(other, name, {})] == ["card"]
 
 
 def test_differences_name_each_field_with_both_values(quickstart: str) -> None:

@@ -16,7 +16,7 @@ from ranks_making import TESTS, break_off, by_one, by_ranks, torchrun
 from training_making import StopAt, Stopped, outcome, prepare, resolve, write_recipe
 
 from treering.checkpoints.store import load_checkpoint
-from treering.config.digests import recipe_digest, run_digest
+from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory, open_run
 from treering.errors import InputError, RecipeError
 from treering.training.ranks import refuse_ranks
@@ -146,12 +146,6 @@ def test_weights_that_deepspeed_did_not_compute_are_not_taken_for_its(changed_ov
     state.weights["embed_out.weight"][5] += 1e-3
     forge(run, {7: state})
     assert verify_segment(run, Segment(3, 7)).verdict == Verdict.DIVERGED
-
-
-def test_the_engine_is_in_the_digest_of_what_is_published_and_in_that_of_no_run() -> None:
-    own, other = resolve(), resolve(training={"engine": engine(3)})
-    assert run_digest(own) == run_digest(other)
-    assert recipe_digest(own) != recipe_digest(other)
 
 
 def test_processes_that_cannot_share_the_micro_batches_evenly_are_refused() -> None:

@@ -1,7 +1,7 @@
 """`treering neox`: GPT-NeoX's data sets and orders, built, checked and looked up."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -176,6 +176,70 @@ def import_(
     for record in records:
         if record["same_weights_as"]:
             say(f"{record['name']} has the weights of {record['same_weights_as']}")
+
+
+@app.command("recipe")
+def recipe_(
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG.yml …", help="GPT-NeoX's, together.", show_default=False)],
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="How many the run had: no configuration says so.")],
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", help="The tokenizer.json.")],
+    corpus: Annotated[Path, typer.Option("--corpus", help="The text to train on.")] = Path("corpus"),
+    name: Annotated[str | None, typer.Option("--name", help="Of the run; left out, the last file's.")] = None,
+    schedule: Annotated[
+        Literal["neox-v1", "neox"], typer.Option("--schedule", help="The cosine of v1.0 (Pythia's), or today's.")
+    ] = "neox-v1",
+    as_json: Json = False,
+) -> None:
+    """Write the recipe of a GPT-NeoX configuration, NAME.yaml, and say what became of every key."""
+    from treering.cli.terminal import command_text, print_json, print_next, say
+    from treering.config.reading import parse_recipe
+    from treering.config.yaml_text import write_yaml
+    from treering.errors import InputError
+    from treering.neox.configs import Surroundings, read_configs, to_recipe
+    from treering.provenance.files import write_atomically
+
+    around = Surroundings(gpus, tokenizer, corpus, schedule)
+    translation = to_recipe(read_configs(configs), name or configs[-1].stem, around)
+    path = Path(f"{translation.recipe['name']}.yaml")
+    text = write_yaml(translation.recipe)
+    parse_recipe(text, f"{configs[-1]}, as a recipe")
+    if path.exists():
+        raise InputError("this file is there already", where=path, advice="give another --name, or move it away")
+    write_atomically(path, text.encode())
+    if as_json:
+        print_json(
+            {"account": translation.account, "consequences": list(translation.consequences), "recipe": translation.recipe}
+        )
+        return
+    say(f"{path}: {sum(told == 'translated' for told in translation.account.values())} keys translated; without effect here:")
+    for reason in sorted({told for told in translation.account.values() if told != "translated"}):
+        say(f"  {reason}: {', '.join(key for key, told in translation.account.items() if told == reason)}")
+    for consequence in translation.consequences:
+        say(f"  otherwise than under GPT-NeoX: {consequence}")
+    print_next(command_text("show", path))
+
+
+@app.command("config")
+def config(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe.", show_default=False)],
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="How many to train on.")] = 1,
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("config.yml"),
+) -> None:
+    """Write the GPT-NeoX configuration that trains a recipe's model, in JSON, which is YAML; data paths are yours to add."""
+    import json
+
+    from treering.cli.terminal import say
+    from treering.config.reading import read_recipe
+    from treering.errors import InputError
+    from treering.neox.configs import to_config
+    from treering.provenance.files import write_atomically
+
+    if out.exists():
+        raise InputError("this file is there already", where=out, advice="give another --out, or move it away")
+    write_atomically(out, (json.dumps(to_config(read_recipe(recipe), gpus), indent=2) + "\n").encode())
+    say(
+        f"{out}: add train_data_paths, valid_data_paths, test_data_paths and save; in GPT-NeoX's folder: python ./deepy.py train.py {out}"
+    )
 
 
 def _described(batches: "NeoXBatches", sample: int) -> dict[str, Any]:

@@ -1,0 +1,321 @@
+"""GPT-NeoX's configurations to recipes and back: every key accounted for, every default spelled out."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from treering.config.schema import LoadedTokenizer, Recipe
+from treering.config.yaml_text import read_yaml
+from treering.errors import InputError, RecipeError
+from treering.neox.keys import ALIASES, DEFAULTS, IRRELEVANT
+from treering.tokens.tokenizer import load_tokenizer
+
+_SCHEDULES = ("neox-v1", "neox")
+_OPTIMIZER_DEFAULTS = {"lr": None, "betas": (0.9, 0.999), "eps": 1e-8}
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a configuration does not say of itself.
+
+    Args:
+        gpus: How many the run had, or has.
+        tokenizer: The `tokenizer.json`: its vocabulary, padded, is the model's.
+        corpus: The text to train on: treering does not read GPT-NeoX's data sets.
+        schedule: Which version of the cosine: `neox-v1`, that of v1.0, or `neox`.
+    """
+
+    gpus: int
+    tokenizer: Path
+    corpus: Path
+    schedule: str = "neox-v1"
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A recipe as a JSON value; of each key given what became of it; and what is otherwise than under GPT-NeoX."""
+
+    recipe: dict[str, Any]
+    account: dict[str, str]
+    consequences: tuple[str, ...]
+
+
+def read_configs(paths: Sequence[Path]) -> dict[str, Any]:
+    """Return the keys of several configurations together, `-` written as `_`, aliases by their names.
+
+    Raises:
+        InputError: When a file cannot be read.
+        RecipeError: When one is no YAML mapping, or two give one key different values.
+    """
+    found: dict[str, Any] = {}
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError("this configuration cannot be read", where=path, found=error) from error
+        value, _ = read_yaml(text, path)
+        if not isinstance(value, dict):
+            raise RecipeError(path, ["a configuration is a mapping of keys"])
+        for key, given in value.items():
+            name = str(key).replace("-", "_")
+            name = ALIASES.get(name, name)
+            if name in found and found[name] != given:
+                raise RecipeError(path, [f"{key}: {given!r}, but {found[name]!r} before; a key is given once"])
+            found[name] = given
+    return found
+
+
+def to_recipe(given: Mapping[str, Any], name: str, around: Surroundings) -> Translation:
+    """Return the recipe of a configuration.
+
+    Raises:
+        RecipeError: When a key is unknown, or has a value that treering has nothing for; lists all.
+        InputError: When the tokenizer cannot be read.
+    """
+    unknown = [key for key in given if key not in DEFAULTS and key not in IRRELEVANT]
+    problems = [f"{key}: treering does not know this key; take it out if it changes no result" for key in unknown]
+    reader = _Reader({**DEFAULTS, **given}, around, problems)
+    recipe = {
+        "name": name,
+        "corpus": {"sources": [{"path": str(around.corpus)}]},
+        "tokens": {"tokenizer": {"path": str(around.tokenizer)}},
+        "order": {"seed": reader.value("seed"), "sequence_length": reader.needed("seq_length")},
+        "model": reader.model(),
+        "training": reader.training(),
+        "checkpoints": reader.checkpoints(),
+        "observe": {"recompute_layers": bool(reader.value("checkpoint_activations"))},
+    }
+    if problems:
+        raise RecipeError(name, problems)
+    account = {key: IRRELEVANT.get(key, "translated") for key in given}
+    return Translation(recipe, account, tuple(reader.consequences()))
+
+
+@dataclass(frozen=True)
+class _Reader:
+    values: dict[str, Any]
+    around: Surroundings
+    problems: list[str]
+
+    def value(self, key: str) -> Any:
+        return self.values[key]
+
+    def needed(self, key: str) -> Any:
+        if self.values[key] is None:
+            self.problems.append(f"{key}: is needed")
+        return self.values[key]
+
+    def refuse_other(self, key: str, *allowed: object) -> None:
+        if self.values[key] not in allowed:
+            named = " or ".join(map(repr, allowed))
+            self.problems.append(f"{key}: treering has {named}, not {self.values[key]!r}")
+
+    def model(self) -> dict[str, Any]:
+        for key, allowed in (
+            ("pos_emb", ("rotary",)),
+            ("norm", ("layernorm",)),
+            ("activation", ("gelu",)),
+            ("gpt_j_tied", (False,)),
+            ("hidden_dropout", (0, 0.0)),
+            ("attention_dropout", (0, 0.0)),
+        ):
+            self.refuse_other(key, *allowed)
+        self._refuse_other_attention()
+        width = self.needed("hidden_size")
+        return {
+            "seed": self.value("seed"),
+            "vocab_size": self._padded_vocabulary(),
+            "hidden_size": width,
+            "num_hidden_layers": self.needed("num_layers"),
+            "num_attention_heads": self.needed("num_attention_heads"),
+            "intermediate_size": self.value("intermediate_size") or 4 * (width or 0),
+            "max_position_embeddings": self.needed("max_position_embeddings"),
+            "hidden_act": "gelu_pytorch_tanh" if self.value("bias_gelu_fusion") else "gelu",
+            "rotary_pct": self.value("rotary_pct"),
+            "rotary_emb_base": self.value("rotary_emb_base"),
+            "use_parallel_residual": bool(self.value("gpt_j_residual")),
+            "attention_bias": bool(self.value("use_bias_in_attn_linear")),
+            "tie_word_embeddings": not self.value("no_weight_tying"),
+            "layer_norm_eps": self.value("layernorm_epsilon"),
+            "initialisation": self._initialisation(),
+        }
+
+    def training(self) -> dict[str, Any]:
+        rates = {**_OPTIMIZER_DEFAULTS, **self._optimizer()}
+        self.refuse_other("lr_decay_style", "cosine")
+        steps = self.needed("train_iters")
+        if self.value("lr_decay_iters") not in (None, steps):
+            self.problems.append(f"lr_decay_iters: {self.value('lr_decay_iters')} is not train_iters, {steps}")
+        if rates["lr"] is None:
+            self.problems.append("optimizer.params.lr: is needed")
+        return {
+            "steps": steps,
+            **self._batch(),
+            "precision": self._precision()[0],
+            "optimizer": {
+                "learning_rate": rates["lr"],
+                "betas": list(rates["betas"]),
+                "eps": rates["eps"],
+                "weight_decay": self.value("weight_decay"),
+                "gradient_clip": self.value("gradient_clipping") or None,
+            },
+            "schedule": {
+                "name": self.around.schedule,
+                "warmup_steps": self._warmup(steps),
+                "minimum_learning_rate": self.value("min_lr"),
+            },
+        }
+
+    def checkpoints(self) -> dict[str, Any]:
+        every = self.value("checkpoint_factor") or self.value("train_iters")
+        return {"at": list(self.value("extra_save_iters")), "every": every}
+
+    def consequences(self) -> list[str]:
+        found = [
+            "the first weights are drawn by treering from the seed: GPT-NeoX draws others, on its GPUs",
+            f"the order of the data is treering's, of the text in {self.around.corpus}, not that of an index map",
+        ]
+        if self._precision()[1]:
+            found.append(self._precision()[1])
+        trained = self.value("train_data_paths")
+        if trained is not None and trained in (self.value("valid_data_paths"), self.value("test_data_paths")):
+            found.append("validation and test data were the training data; treering holds documents out")
+        return found
+
+    def _optimizer(self) -> dict[str, Any]:
+        given = self.value("optimizer")
+        if not isinstance(given, dict) or str(given.get("type", "")).lower() not in ("adam", "adamw"):
+            self.problems.append("optimizer: treering has type Adam, in its AdamW form, with params lr, betas, eps")
+            return {}
+        params = given.get("params", {})
+        self.problems.extend(f"optimizer.params.{key}: is not known" for key in params if key not in _OPTIMIZER_DEFAULTS)
+        return {key: value for key, value in params.items() if key in _OPTIMIZER_DEFAULTS}
+
+    def _batch(self) -> dict[str, Any]:
+        micro, steps = self.needed("train_micro_batch_size_per_gpu"), self.value("gradient_accumulation_steps")
+        parallel = self.value("model_parallel_size") * max(1, self.value("pipe_parallel_size"))
+        if self.around.gpus % parallel:
+            self.problems.append(
+                f"model_parallel_size × pipe_parallel_size, {parallel}, does not divide {self.around.gpus} GPUs"
+            )
+        batch = (micro or 0) * steps * (self.around.gpus // parallel)
+        if self.value("train_batch_size") not in (None, batch):
+            self.problems.append(
+                f"train_batch_size: {self.value('train_batch_size')} is not {batch}, with {self.around.gpus} GPUs"
+            )
+        return {"global_batch_size": batch, "micro_batch_size": micro}
+
+    def _precision(self) -> tuple[str, str]:
+        """Return treering's precision, and what is otherwise."""
+        half, brain = self.value("fp16") or {}, self.value("bf16") or {}
+        named = self.value("precision")
+        if brain.get("enabled") or named == "bfloat16" or (half.get("enabled") and half.get("type") == "bfloat16"):
+            return "bf16", ""
+        if half.get("enabled") or named == "fp16":
+            return "bf16", "GPT-NeoX computed in fp16 with loss scaling; treering computes in bf16 over fp32 weights"
+        return "fp32", ""
+
+    def _warmup(self, steps: int | None) -> int:
+        updates = self.value("warmup") * (self.value("lr_decay_iters") or steps or 0)
+        if updates != math.floor(updates):
+            self.problems.append(f"warmup: {self.value('warmup')} of the updates is {updates}, no whole number")
+        return math.floor(updates)
+
+    def _initialisation(self) -> dict[str, Any]:
+        self.refuse_other("init_method", "small_init", "normal")
+        self.refuse_other("output_layer_init_method", "wang_init", "scaled_normal", "normal")
+        return {
+            "method": self.value("init_method"),
+            "output_method": self.value("output_layer_init_method"),
+            "standard_deviation": self.value("init_method_std"),
+        }
+
+    def _refuse_other_attention(self) -> None:
+        kinds = {kind for kinds, _ in self.value("attention_config") or () for kind in kinds}
+        if kinds - {"flash", "global"}:
+            self.problems.append(f"attention_config: treering attends to all before, not {sorted(kinds)}")
+
+    def _padded_vocabulary(self) -> int:
+        multiple = self.value("make_vocab_size_divisible_by") * self.value("model_parallel_size")
+        return -(-load_tokenizer(self.around.tokenizer, padding=None).vocabulary_size // multiple) * multiple
+
+
+def to_config(recipe: Recipe, gpus: int) -> dict[str, Any]:
+    """Return a configuration with which GPT-NeoX trains a recipe's model: batch, schedule, first weights' spread, checkpoints.
+
+    Raises:
+        RecipeError: When GPT-NeoX has nothing for a field, or the batch cannot be spread over so many GPUs.
+    """
+    model, training = recipe.model, recipe.training
+    problems: list[str] = []
+    if training.schedule.name not in _SCHEDULES:
+        problems.append(
+            f"training.schedule.name: {training.schedule.name} is not GPT-NeoX's; it has {' and '.join(_SCHEDULES)}"
+        )
+    micro = training.micro_batch_size
+    if training.micro_batches % gpus:
+        problems.append(f"training: {training.micro_batches} micro-batches of {micro} cannot be spread evenly over {gpus} GPUs")
+    if not isinstance(recipe.tokens.tokenizer, LoadedTokenizer):
+        problems.append("tokens.tokenizer: is trained by treering; name the tokenizer.json it made, as `path`")
+    if problems:
+        raise RecipeError(recipe.name, problems)
+    optimizer, schedule = training.optimizer, training.schedule
+    precision = {"bf16": {"enabled": True}} if training.precision == "bf16" else {"precision": "fp32"}
+    return {
+        "pipe_parallel_size": 0,
+        "model_parallel_size": 1,
+        "num_layers": model.num_hidden_layers,
+        "hidden_size": model.hidden_size,
+        "intermediate_size": model.intermediate_size,
+        "num_attention_heads": model.num_attention_heads,
+        "seq_length": recipe.order.sequence_length,
+        "max_position_embeddings": model.max_position_embeddings,
+        "pos_emb": "rotary",
+        "rotary_pct": model.rotary_pct,
+        "rotary_emb_base": model.rotary_emb_base,
+        "no_weight_tying": not model.tie_word_embeddings,
+        "gpt_j_residual": model.use_parallel_residual,
+        "use_bias_in_attn_linear": model.attention_bias,
+        "norm": "layernorm",
+        "layernorm_epsilon": model.layer_norm_eps,
+        "activation": "gelu",
+        "bias_gelu_fusion": model.hidden_act == "gelu_pytorch_tanh",
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "make_vocab_size_divisible_by": _divisor(recipe),
+        "init_method": model.initialisation.method,
+        "output_layer_init_method": model.initialisation.output_method,
+        "init_method_std": model.initialisation.standard_deviation,
+        "seed": model.seed,
+        "optimizer": {
+            "type": "Adam",
+            "params": {"lr": optimizer.learning_rate, "betas": list(optimizer.betas), "eps": optimizer.eps},
+        },
+        "min_lr": schedule.minimum_learning_rate,
+        "weight_decay": optimizer.weight_decay,
+        "gradient_clipping": optimizer.gradient_clip or 0.0,
+        "lr_decay_style": "cosine",
+        "train_iters": training.steps,
+        "lr_decay_iters": training.steps,
+        "warmup": schedule.warmup_steps / training.steps,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": training.micro_batches // gpus,
+        **precision,
+        "checkpoint_factor": recipe.checkpoints.every,
+        "extra_save_iters": list(recipe.checkpoints.at),
+        "checkpoint_activations": recipe.observe.recompute_layers,
+        "tokenizer_type": "HFTokenizer",
+        "vocab_file": recipe.tokens.tokenizer.path if isinstance(recipe.tokens.tokenizer, LoadedTokenizer) else "",
+    }
+
+
+def _divisor(recipe: Recipe) -> int:
+    """Return what pads the tokenizer's vocabulary to the model's."""
+    settings, size = recipe.tokens.tokenizer, recipe.model.vocab_size
+    vocabulary = (
+        load_tokenizer(Path(settings.path), padding=None).vocabulary_size if isinstance(settings, LoadedTokenizer) else size
+    )
+    padded = (divisor for divisor in (128, 256, 512, 1024) if -(-vocabulary // divisor) * divisor == size)
+    return next(padded, size)

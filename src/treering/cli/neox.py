@@ -237,9 +237,8 @@ def config(
     if out.exists():
         raise InputError("this file is there already", where=out, advice="give another --out, or move it away")
     write_atomically(out, (json.dumps(to_config(read_recipe(recipe), gpus), indent=2) + "\n").encode())
-    say(
-        f"{out}: add train_data_paths, valid_data_paths, test_data_paths and save; in GPT-NeoX's folder: python ./deepy.py train.py {out}"
-    )
+    say(f"{out}: add train_data_paths, valid_data_paths, test_data_paths and save; then, in GPT-NeoX's folder:")
+    say(f"  python ./deepy.py train.py {out.resolve()}")
 
 
 def _described(batches: "NeoXBatches", sample: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def test_every_benchmark_with_results_is_on_the_page_and_has_a_command(repositor
     for name in DRAWN:
         command = SECTIONS[name][1]
         assert command.removeprefix("make ") in makefile
-        assert (BENCHMARKS / f"{name}.py").exists()
+        assert (BENCHMARKS / f"{name.replace('-', '_')}.py").exists()
 
 
 @pytest.mark.parametrize("name", DRAWN)

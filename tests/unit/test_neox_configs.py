@@ -55,6 +55,7 @@ def test_every_field_is_what_the_configuration_says(tmp_path: Path, around: Surr
     assert (model["hidden_size"], model["num_hidden_layers"], model["intermediate_size"]) == (64, 2, 256)
     assert (model["hidden_act"], model["rotary_pct"], model["tie_word_embeddings"]) == ("gelu_pytorch_tanh", 0.5, False)
     assert (training["global_batch_size"], training["micro_batch_size"], training["precision"]) == (32, 4, "bf16")
+    assert (training["device"], training["attention"]) == ("cuda", "flash")
     assert training["schedule"] == {"name": "neox-v1", "warmup_steps": 2, "minimum_learning_rate": 1e-4}
     assert training["optimizer"]["learning_rate"] == 1e-3
     assert recipe["checkpoints"]["at"] == (0, 1, 2)
@@ -177,5 +178,7 @@ def test_pythias_configurations_become_recipes_and_come_back(shared_data: Path, 
         preset = read_recipe(Path(__file__).parents[2] / "recipes" / f"{path.stem.removesuffix('-deduped')}.yaml")
         assert first.model == preset.model
         assert first.training.optimizer == preset.training.optimizer
+        assert first.training.schedule == preset.training.schedule
+        assert (first.training.device, first.training.precision) == (preset.training.device, preset.training.precision)
         read += 1
     assert read == 16

@@ -154,6 +154,7 @@ class _Reader:
             "steps": steps,
             **self._batch(),
             "precision": self._precision()[0],
+            "device": "cuda",  # GPT-NeoX has no other
             "optimizer": {
                 "learning_rate": rates["lr"],
                 "betas": list(rates["betas"]),

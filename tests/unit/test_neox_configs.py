@@ -10,7 +10,8 @@ from treering.config.reading import parse_recipe, read_recipe
 from treering.config.schema import TrainedTokenizer
 from treering.config.yaml_text import write_yaml
 from treering.errors import InputError, RecipeError
-from treering.neox.configs import Surroundings, read_configs, to_config, to_recipe
+from treering.neox.config_writing import to_config
+from treering.neox.configs import Surroundings, read_configs, to_recipe
 from treering.neox.keys import DEFAULTS, IRRELEVANT
 from treering.tokens.samples import SAMPLES
 from treering.tokens.tokenizer import train_tokenizer

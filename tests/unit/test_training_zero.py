@@ -19,6 +19,8 @@ from treering.checkpoints.store import load_checkpoint
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory, open_run
 from treering.errors import InputError, RecipeError
+from treering.revisions.records import read_revisions
+from treering.revisions.stage import export
 from treering.training.ranks import refuse_ranks
 from treering.training.run import finished_ledger, train
 from treering.verification.rerun import verify_segment
@@ -118,6 +120,17 @@ def test_verify_judges_what_deepspeed_computed_weights_and_moments_and_reproduce
     check = verify_segment(changed_over, Segment(3, 7))
     assert check.verdict == Verdict.CONSISTENT, check
     assert "engine: deepspeed" in str(check.found)
+
+
+def test_a_run_that_changed_over_is_exported_past_its_gates(changed_over: RunDirectory, tmp_path: Path) -> None:
+    run = copied(changed_over, tmp_path)
+    export(run)
+    assert [record["name"] for record in read_revisions(run.stage("revisions"))["revisions"]] == [
+        "step0",
+        "step3",
+        "step7",
+        "step12",
+    ]
 
 
 def copied(run: RunDirectory, folder: Path) -> RunDirectory:

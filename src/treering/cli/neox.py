@@ -231,7 +231,7 @@ def config(
     from treering.cli.terminal import say
     from treering.config.reading import read_recipe
     from treering.errors import InputError
-    from treering.neox.configs import to_config
+    from treering.neox.config_writing import to_config
     from treering.provenance.files import write_atomically
 
     if out.exists():

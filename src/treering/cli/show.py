@@ -107,13 +107,14 @@ def _lines(record: dict[str, Any]) -> list[str]:
 
 
 def _memory(recipe: "Recipe", ranks: int, shard: str) -> dict[str, Any]:
+    from treering.config.schema import TREERING
     from treering.training.footprint import footprint
     from treering.training.ranks import refuse_ranks
 
     refuse_ranks(recipe.training, ranks)
     engine = recipe.training.engine.name
     told = {"ranks": ranks, "shard": shard, "device": recipe.training.device, "engine": engine}
-    return {**told, "bytes": vars(footprint(recipe, ranks, shard)) if engine == "treering" else None}
+    return {**told, "bytes": vars(footprint(recipe, ranks, shard)) if engine == TREERING else None}
 
 
 def _memory_text(memory: dict[str, Any]) -> str:

@@ -207,6 +207,9 @@ class Schedule(Section):
     minimum_learning_rate: Annotated[float, Field(ge=0.0)] = 0.0
 
 
+TREERING = "treering"  # its own engine, of which the number of processes is in no bit
+
+
 class OwnEngine(Section):
     """treering's own: the same bits for any number of processes."""
 

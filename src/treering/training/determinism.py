@@ -84,7 +84,7 @@ def open_device(training: TrainingSection) -> torch.device:
 def tell_deepspeed(device: torch.device) -> None:
     """Have DeepSpeed take the device that the recipe names; it looks when it is imported, and again when it starts."""
     os.environ["DS_ACCELERATOR"] = device.type
-    os.environ["LOCAL_RANK"] = str(device.index or 0)
+    os.environ.setdefault("LOCAL_RANK", str(device.index or 0))  # a launcher's own stays
 
 
 def describe_arithmetic(training: TrainingSection) -> dict[str, str | int]:

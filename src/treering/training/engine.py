@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from treering.checkpoints.state import TrainingState
-from treering.config.schema import ModelSection, Recipe
+from treering.config.schema import TREERING, ModelSection, Recipe
 from treering.model.network import GPTNeoX
 from treering.training.kernels import COMPUTE_TYPES, with_kernels
 from treering.training.optimizer import AdamW, Rows, clipping_scale, row_squares
@@ -16,7 +16,6 @@ from treering.training.tree import ordered_sum
 
 # The second moment holds squares in fp32; beyond this they are infinite, and the weights would stand still unnoticed.
 LARGEST_SQUARABLE_NORM = 1e19
-TREERING = "treering"  # the name of its own engine
 
 
 class Engine(Protocol):

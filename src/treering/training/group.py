@@ -8,10 +8,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from treering.checkpoints.state import TrainingState
-from treering.config.schema import ModelSection, Recipe
+from treering.config.schema import TREERING, ModelSection, Recipe
 from treering.errors import EnvironmentMismatch
 from treering.model.network import GPTNeoX
-from treering.training.engine import TREERING, TreeEngine
+from treering.training.engine import TreeEngine
 from treering.training.layout import Layout, ShardLayout
 from treering.training.memory import keep_memory
 from treering.training.ranks import attach_network, differentiate

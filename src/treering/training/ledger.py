@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from treering.config.schema import TREERING
 from treering.errors import FormatError, IntegrityError
 from treering.provenance.chain import make_link, read_link, refuse_unbound
-from treering.training.engine import TREERING
 from treering.training.steps import StepReport
 
 _FORMAT, _VERSION = "treering/ledger", 1

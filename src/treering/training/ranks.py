@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from treering.checkpoints.state import TrainingState
-from treering.config.schema import DeepSpeedEngine, ModelSection, Recipe, TrainingSection
+from treering.config.schema import TREERING, DeepSpeedEngine, ModelSection, Recipe, TrainingSection
 from treering.errors import InputError
 from treering.model.network import GPTNeoX, empty_network
-from treering.training.engine import TREERING, Engine, TreeEngine
+from treering.training.engine import Engine, TreeEngine
 from treering.training.memory import keep_memory
 from treering.training.tree import TreeSum, pairs
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from treering.checkpoints.state import TrainingState
-from treering.config.schema import Recipe, TrainingSection
+from treering.config.schema import TREERING, Recipe, TrainingSection
 from treering.errors import NonFiniteError
 from treering.order.batches import Batches
-from treering.training.engine import TREERING, Engine
+from treering.training.engine import Engine
 from treering.training.kernels import pinned_kernels
 from treering.training.ranks import ALONE, Ranks
 from treering.training.schedule import learning_rate

@@ -5,7 +5,7 @@ import gc
 import math
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,30 +13,23 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from treering.checkpoints.state import TrainingState
-from treering.config.schema import DeepSpeedEngine, Optimizer, Recipe
+from treering.config.schema import DeepSpeedEngine, Recipe
 from treering.errors import EnvironmentMismatch
 from treering.model.network import GPTNeoX, empty_network
-from treering.model.shapes import is_decayed
 from treering.provenance.digests import digest_value
 from treering.training.determinism import tell_deepspeed
 from treering.training.engine import LARGEST_SQUARABLE_NORM, Engine, loss_of, on_device
+from treering.training.flat_adamw import COUNTED, MOMENTS, FlatAdamW
 from treering.training.group import Processes
 from treering.training.kernels import with_kernels
 from treering.training.layout import ShardLayout
-from treering.training.optimizer import AdamW, Rows, clipping_scale
+from treering.training.optimizer import clipping_scale
 from treering.training.tree import share
 from treering.training.watch import Watch
 
-# The names under which torch's own AdamW keeps its moments, and DeepSpeed looks for them.
-_MOMENTS = ("exp_avg", "exp_avg_sq")
-_COUNTED = "counted"  # 1 for each number that is a parameter's, for a moment kept as a moment is
 _WEIGHTS_CUT_UP = 3
 # Numbers reduced, gathered or fetched ahead at once; of DeepSpeed's own half a billion each buffer would be 2 GB.
 _BUCKET = 50_000_000
-# DeepSpeed lays all decayed parameters end to end, and all others; to AdamW each is one parameter of rows this wide.
-_WIDTH = 4096
-_ROWS = 4096  # at a time, so that what AdamW computes on the way stays small on a GPU too
-_KINDS = {True: "decayed.weight", False: "undecayed.bias"}
 
 
 class Zero(Processes):
@@ -83,7 +76,7 @@ class Zero(Processes):
         weights = None if self._whole is None else self._whole.weights
         for name, parameter in self._network.named_parameters():
             parameter.data.copy_(self._from_rank_0(name, weights))
-        self._optimizer = _FlatAdamW(dict(self._network.named_parameters()), recipe.training.optimizer)
+        self._optimizer = FlatAdamW(dict(self._network.named_parameters()), recipe.training.optimizer)
         with_loss = _Loss(with_kernels(self._network, recipe), recipe.training.precision)
         configuration = _configuration(recipe, self.world_size)
         with _starting(), self._watch.explaining(computes=True):
@@ -141,7 +134,7 @@ class Zero(Processes):
         if self._engine is None:
             return self._whole
         with self._watch.explaining():
-            groups = [self._collect_group(key) for key in (None, *_MOMENTS)]
+            groups = [self._collect_group(key) for key in (None, *MOMENTS)]
         return TrainingState(state.step, *groups) if self.rank == 0 else None
 
     def _collect_group(self, key: str | None) -> dict[str, Tensor]:
@@ -170,16 +163,16 @@ class Zero(Processes):
         """Have DeepSpeed know rank 0's moments; of itself it makes and finds them in its first update."""
         zero = self._engine.optimizer
         if self._settings.stage == _WEIGHTS_CUT_UP:
-            self._optimizer.make_moments(zero.fp32_partitioned_groups_flat, _COUNTED)
+            self._optimizer.make_moments(zero.fp32_partitioned_groups_flat, COUNTED)
         else:
             self._optimizer.make_moments(zero.single_partition_of_fp32_groups)
             zero._lazy_init_hp_params_optimizer_state()
         groups = (None, None) if self._whole is None else (self._whole.first_moments, self._whole.second_moments)
         for name, parameter in self._network.named_parameters():
-            for key, group in zip(_MOMENTS, groups, strict=True):
+            for key, group in zip(MOMENTS, groups, strict=True):
                 self._set_moment(parameter, key, self._from_rank_0(name, group))
             if self._settings.stage == _WEIGHTS_CUT_UP:
-                self._set_moment(parameter, _COUNTED, torch.ones(self._shapes[name], device=self._device))
+                self._set_moment(parameter, COUNTED, torch.ones(self._shapes[name], device=self._device))
         self._optimizer.find_padding()
 
     def _set_moment(self, parameter: Any, key: str, value: Tensor) -> None:
@@ -202,61 +195,6 @@ class _Loss(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         return loss_of(self.network, rows, self._precision)
-
-
-class _FlatAdamW(torch.optim.Optimizer):
-    """treering's AdamW on the vectors into which DeepSpeed lays parameters end to end; gradients come averaged and clipped.
-
-    Attributes:
-        change: The square of the change of this rank's numbers by all `step`s since `begin`.
-    """
-
-    def __init__(self, parameters: Mapping[str, nn.Parameter], settings: Optimizer) -> None:
-        groups = {kind: [p for name, p in parameters.items() if is_decayed(name) == kind] for kind in _KINDS}
-        super().__init__([{"params": group, "decayed": kind} for kind, group in groups.items() if group], {})
-        self._adamw = AdamW(settings)
-        self._padding: dict[Tensor, Tensor] = {}
-        self.begin(0, 0.0)
-
-    def begin(self, step: int, learning_rate: float) -> None:
-        """Say which update the next calls of `step` are for."""
-        self._update, self._learning_rate, self.change = step, learning_rate, 0.0
-
-    def make_moments(self, vectors: Iterable[Tensor], *others: str) -> None:
-        """Make the moments of every vector that there is, and what else is to be known of each number."""
-        for flat in vectors:
-            self.state[flat] = {key: torch.zeros_like(flat) for key in (*_MOMENTS, *others)}
-
-    @torch.no_grad()
-    def find_padding(self) -> None:
-        """Have what stands between parameters, which DeepSpeed's stage 3 leaves as it finds it, be and stay zero."""
-        for flat, state in self.state.items():
-            if _COUNTED not in state:
-                continue
-            self._padding[flat] = (state.pop(_COUNTED) == 0).nonzero().flatten()
-            flat[self._padding[flat]] = 0.0
-
-    @torch.no_grad()
-    def step(self, closure: object = None) -> None:  # noqa: ARG002  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Apply the update to the vectors that have a gradient."""
-        for group in self.param_groups:
-            for flat in group["params"]:
-                if flat.grad is not None:
-                    if flat in self._padding:
-                        flat.grad[self._padding[flat]] = 0.0
-                    self._apply(_KINDS[group["decayed"]], (flat, flat.grad, *map(self.state[flat].get, _MOMENTS)))
-
-    def _apply(self, kind: str, vectors: Iterable[Tensor]) -> None:
-        for pieces in zip(*map(_as_rows, vectors), strict=True):
-            changes = self._adamw.update({kind: Rows(*pieces)}, self._update, self._learning_rate, 1.0)
-            self.change += float(changes[kind].sum())
-
-
-def _as_rows(flat: Tensor) -> list[Tensor]:
-    """Return a vector as pieces of rows of one width, and what is left as one row."""
-    whole = flat.numel() // _WIDTH * _WIDTH
-    pieces = [*flat.detach()[:whole].view(-1, _WIDTH).split(_ROWS), flat.detach()[whole:].view(1, -1)]
-    return [piece for piece in pieces if piece.numel()]
 
 
 def zero_settings(recipe: Recipe) -> DeepSpeedEngine:

@@ -11,11 +11,10 @@ from treering.checkpoints.state import TrainingState, named_tensors
 from treering.checkpoints.store import digest_tensors, load_checkpoint, load_kept, read_checkpoint_record, split_digests
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
-from treering.config.schema import Recipe
+from treering.config.schema import TREERING, Recipe
 from treering.order.stage import open_batches
 from treering.provenance.progress import SILENCE, Progress
 from treering.training.determinism import open_device, set_arithmetic
-from treering.training.engine import TREERING
 from treering.training.environment import environment_differences
 from treering.training.ledger import Kept, LedgerLine
 from treering.training.run import finished_ledger

@@ -9,8 +9,8 @@ from treering.card.records import CORPUS, ENVIRONMENT, TOKENS
 from treering.card.release import STAGES_BELOW
 from treering.card.required import NO_PAPER, repository
 from treering.card.sections.introduction import title
-from treering.card.sections.procedure import TREERING, engines
-from treering.config.schema import BuiltinSource, DatasetSource, FileSource, LoadedTokenizer
+from treering.card.sections.procedure import engines
+from treering.config.schema import TREERING, BuiltinSource, DatasetSource, FileSource, LoadedTokenizer
 
 _PROMISES = (
     "With the software, the kind of processor and the number of threads named above, the recipe gives the same bytes:",

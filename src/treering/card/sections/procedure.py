@@ -3,10 +3,10 @@
 from treering.card.claims import Claims
 from treering.card.markdown import link
 from treering.card.records import ENVIRONMENT, ORDER, TRAINING
+from treering.config.schema import TREERING
 
 _OPTIMIZER = "recipe.yaml#/training/optimizer"
 _SCHEDULE = "recipe.yaml#/training/schedule"
-TREERING = "treering"  # its own engine, of which the number of processes is in no bit
 _PRECISIONS = {"fp32": "fp32 arithmetic throughout", "bf16": "bf16 autocast over fp32 weights"}
 
 

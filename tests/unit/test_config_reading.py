@@ -528,3 +528,21 @@ def test_sections_that_can_be_left_out_are_those_with_defaults(quickstart: str) 
     required = {name for name, field in Recipe.model_fields.items() if field.default is PydanticUndefined}
     assert required == {"name", "corpus", "tokens", "order", "model", "training"}
     assert parse_recipe(quickstart, "quickstart.yaml").observe == Recipe.model_fields["observe"].default
+
+
+@pytest.mark.parametrize(
+    ("engine", "problem"),
+    [
+        ("{stage: 2}", "training.engine: say which engine this is: `name: treering` or `name: deepspeed`"),
+        ("{name: fsdp}", "training.engine: say which engine this is: `name: treering` or `name: deepspeed`"),
+        ("deepspeed", "training.engine: say which engine this is: `name: treering` or `name: deepspeed`"),
+        ("{name: [deepspeed]}", "training.engine: say which engine this is: `name: treering` or `name: deepspeed`"),
+        ("{name: treering, stage: 1}", "training.engine.stage: unknown field; known here: name"),
+        ("{name: deepspeed, stge: 1}", "training.engine.stge: unknown field; did you mean `stage`?"),
+        ("{name: deepspeed, stage: 4}", "training.engine.stage: one of 1, 2 or 3 is needed, found 4"),
+    ],
+)
+def test_a_wrong_engine_is_named_where_it_stands(quickstart: str, engine: str, problem: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        parse_recipe(quickstart.replace("training:\n", f"training:\n  engine: {engine}\n", 1), "wrong.yaml")
+    assert [found.split(": ", 1)[1] for found in refused.value.problems] == [problem]

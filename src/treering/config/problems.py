@@ -76,6 +76,8 @@ def _sentence(details: ErrorDetails, place: Place) -> str:
         return details["msg"].removeprefix("Value error, ")
     message = details["msg"]
     sentence = _NEEDED.get(kind, message[:1].lower() + message[1:]).format_map(details.get("ctx", {}))
+    if kind == "union_tag_not_found" and place[-1] == "engine":
+        return "say which engine this is: `name: treering` or `name: deepspeed`"
     if kind in ("missing", "union_tag_not_found"):
         return sentence
     advice = ": put it in quotes" if kind == "string_type" and isinstance(value, int | float) else ""

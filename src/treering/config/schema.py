@@ -228,6 +228,16 @@ class DeepSpeedEngine(Section):
     offload_optimizer: bool = False
 
 
+def _kind_of_engine(value: Any) -> str | None:
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return name if name in (TREERING, "deepspeed") else None
+
+
+Engine = Annotated[
+    Annotated[OwnEngine, Tag("treering")] | Annotated[DeepSpeedEngine, Tag("deepspeed")], Discriminator(_kind_of_engine)
+]
+
+
 class TrainingSection(Section):
     """The updates: how many, how large, in which arithmetic; `threads` counts because it changes bits on a CPU.
 
@@ -244,7 +254,7 @@ class TrainingSection(Section):
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     attention: Literal["flash", "efficient", "math"]
     compiled: bool = False
-    engine: Annotated[OwnEngine | DeepSpeedEngine, Field(discriminator="name")] = OwnEngine()
+    engine: Engine = OwnEngine()
     optimizer: Optimizer
     schedule: Schedule = Schedule()
 

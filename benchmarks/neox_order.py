@@ -21,10 +21,10 @@ import numpy as np
 from results import made_on, record
 from trainers import highest_memory
 
-from treering.neox.batches import NeoXBatches
-from treering.neox.checking import check_index_maps, check_seed
-from treering.neox.index_maps import KINDS, Plan, map_path, open_index_maps, write_index_maps
-from treering.tokens.indexed import IndexedData
+from treering.corpus.indexed import IndexedData
+from treering.order.index_maps import KINDS, Plan, map_path, open_index_maps, write_index_maps
+from treering.order.map_checks import check_index_maps, check_seed
+from treering.order.neox_batches import NeoXBatches
 
 DOCUMENTS, TOKENS_A_DOCUMENT, SAMPLES, LENGTH, BATCH, SEED = 211_000_000, 980, 147_164_160, 2048, 1024, 1234
 SCALES = (0.001, 0.01, 0.1, 1.0)

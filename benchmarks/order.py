@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from results import made_on, record
 
-from treering.order.batches import Batches
+from treering.order.batches import FlatBatches
 from treering.order.order import Order
 
 LENGTH, BATCH, EPOCHS = 2048, 1024, 2
@@ -52,7 +52,7 @@ def measure(sequences: int, folder: Path) -> dict[str, Any]:
     with path.open("wb") as file:
         file.truncate(2 * (sequences * LENGTH + 1))
     start = time.perf_counter()
-    batches = Batches(np.memmap(path, np.uint16, "r"), Order(sequences, 1234), LENGTH, BATCH)
+    batches = FlatBatches(np.memmap(path, np.uint16, "r"), Order(sequences, 1234), LENGTH, BATCH)
     batches.sequence_ids(0)
     opened = time.perf_counter() - start
     steps = sequences // BATCH

@@ -28,9 +28,9 @@ from results import made_on, record, spread
 
 from treering.config.run_directory import open_run
 from treering.config.schema import TrainedTokenizer
+from treering.corpus.indexed import write_indexed
 from treering.corpus.stage import prepare_corpus
 from treering.tokens.encoding import Encoding, batches_of, encode_in_order
-from treering.tokens.indexed import write_indexed
 from treering.tokens.stage import BATCH_BYTES, prepare_tokens
 from treering.tokens.tokenizer import load_tokenizer, train_tokenizer
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from treering.order.batches import Batches
+from treering.order.batches import FlatBatches
 from treering.order.order import Order
 from treering.order.permutation import Permutation
 from treering.training.tree import share
@@ -48,7 +48,7 @@ def test_any_epoch_of_any_seed_is_a_permutation(size: int, seed: int, epoch: int
     length=st.integers(1, 6),
 )
 def test_steps_and_sequences_answer_each_other(sequences: int, seed: int, size: int, steps: int, length: int) -> None:
-    batches = Batches(np.arange(sequences * length + 1), Order(sequences, seed), length, size)
+    batches = FlatBatches(np.arange(sequences * length + 1), Order(sequences, seed), length, size)
     forward = {(step, int(s)) for step in range(steps) for s in batches.sequence_ids(step)}
     backward = {(step, s) for s in range(sequences) for step in batches.steps_of_sequence(s, steps)}
     assert forward == backward
@@ -113,7 +113,7 @@ def test_the_test_of_chance_sees_an_order_that_is_not_fair() -> None:
     world_size=st.integers(1, 12), micro_batches=st.integers(1, 16), micro_batch_size=st.integers(1, 5), steps=st.integers(0, 6)
 )
 def test_the_ranks_micro_batches_tile_the_order(world_size: int, micro_batches: int, micro_batch_size: int, steps: int) -> None:
-    batches = Batches(np.arange(9), Order(8, 1), 1, micro_batches * micro_batch_size)
+    batches = FlatBatches(np.arange(9), Order(8, 1), 1, micro_batches * micro_batch_size)
     eaten = [
         position
         for step in range(steps)

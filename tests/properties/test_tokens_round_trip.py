@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from treering.config.schema import TrainedTokenizer
+from treering.corpus.indexed import write_indexed
 from treering.tokens.encoders import ReferenceEncoder
 from treering.tokens.encoding import batches_of, encode_batch
-from treering.tokens.indexed import write_indexed
 from treering.tokens.samples import SAMPLES
 from treering.tokens.store import TokenStore
 from treering.tokens.tokenizer import Tokenizer, train_tokenizer

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from treering.neox import index_maps
-from treering.neox.batches import NeoXBatches
-from treering.neox.blending import blend
-from treering.neox.checking import check_index_maps, check_seed
-from treering.neox.index_maps import IndexMaps, Plan, open_index_maps, samples_wanted, steps_trained, write_index_maps
-from treering.tokens.indexed import IndexedData, write_indexed
+from treering.corpus.indexed import IndexedData, write_indexed
+from treering.order import index_maps
+from treering.order.blending import blend
+from treering.order.index_maps import IndexMaps, Plan, open_index_maps, samples_wanted, steps_trained, write_index_maps
+from treering.order.map_checks import check_index_maps, check_seed
+from treering.order.neox_batches import NeoXBatches
 
 SIZES = st.lists(st.integers(0, 40), min_size=1, max_size=30).filter(lambda sizes: sum(sizes) > 1)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from treering.tokens.indexed import IndexedData, write_indexed
+from treering.corpus.indexed import IndexedData, write_indexed
 
 DOCUMENTS = [[7, 300, 0], [0], list(range(1, 60_000, 11)), [65_499, 0]]
 

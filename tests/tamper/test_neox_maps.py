@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from treering.corpus.indexed import IndexedData, write_indexed
 from treering.errors import FormatError, InputError, IntegrityError
-from treering.neox.batches import open_batches
-from treering.neox.checking import check_index_maps, check_seed
-from treering.neox.index_maps import KINDS, IndexMaps, Plan, map_path, open_index_maps, write_index_maps
-from treering.tokens.indexed import IndexedData, write_indexed
+from treering.order.index_maps import KINDS, IndexMaps, Plan, map_path, open_index_maps, write_index_maps
+from treering.order.map_checks import check_index_maps, check_seed
+from treering.order.neox_batches import open_neox_batches
 
 SIZES = np.array([7, 0, 13, 30, 1, 22], dtype=np.int32)
 
@@ -86,7 +86,7 @@ def test_maps_of_other_documents_are_refused_before_anything_is_looked_up(tmp_pa
     (tmp_path / "other").mkdir()
     other, _ = made(tmp_path / "other", np.array([7, 0, 13, 30, 1, 40], dtype=np.int32))
     with pytest.raises(IntegrityError, match="not as many samples"):
-        open_batches(other, maps, 2, 5)
+        open_neox_batches(other, maps, 2, 5)
 
 
 def far(array: np.ndarray) -> np.ndarray:
@@ -116,10 +116,10 @@ def test_a_look_up_in_maps_that_are_none_ends_instead_of_answering(
     tmp_path: Path, kind: str, lie: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     data, maps = made(tmp_path)
-    batches = open_batches(data, maps, 2, 10)
+    batches = open_neox_batches(data, maps, 2, 10)
     assert [len(batches.batch(step)) for step in range(batches.steps)] == [2] * 10
     np.save(map_path(maps, kind), lie(np.load(map_path(maps, kind))))
-    changed = open_batches(data, maps, 2, 10)
+    changed = open_neox_batches(data, maps, 2, 10)
     with pytest.raises(IntegrityError, match="no maps such as GPT-NeoX builds"):
         for step in range(changed.steps):
             changed.batch(step)
@@ -128,11 +128,11 @@ def test_a_look_up_in_maps_that_are_none_ends_instead_of_answering(
 def test_a_batch_size_that_does_not_fit_the_name_and_more_updates_than_samples_are_refused(tmp_path: Path) -> None:
     data, maps = made(tmp_path)
     with pytest.raises(InputError, match="not built for a batch of 7"):
-        open_batches(data, maps, 7)
+        open_neox_batches(data, maps, 7)
     with pytest.raises(InputError, match="fewer samples"):
-        open_batches(data, maps, 2, 1000)
+        open_neox_batches(data, maps, 2, 1000)
     with pytest.raises(InputError, match="no such batch"):
-        open_batches(data, maps, 2, 5).samples(5)
+        open_neox_batches(data, maps, 2, 5).samples(5)
 
 
 def test_a_name_that_lies_about_its_size_is_refused_before_anything_is_built(tmp_path: Path) -> None:
@@ -182,9 +182,9 @@ def test_a_name_that_says_nothing_is_refused(tmp_path: Path) -> None:
             check(data, tmp_path / name)
     for odd in (Path(), Path("/")):
         with pytest.raises(InputError, match="no name of"):
-            open_batches(data, odd, 2)
+            open_neox_batches(data, odd, 2)
         with pytest.raises(InputError, match="no name of"):
-            open_batches(odd, maps, 2)
+            open_neox_batches(odd, maps, 2)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from treering.corpus.indexed import IndexedData, write_indexed
 from treering.errors import FormatError
-from treering.tokens.indexed import IndexedData, write_indexed
 from treering.tokens.store import TokenStore
 
 MAGIC, VERSION, CODE, ITEMS, STARTS, SIZES = 0, 9, 17, 18, 26, 34

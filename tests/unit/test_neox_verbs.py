@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from treering.neox.batches import open_batches
-from treering.tokens.indexed import write_indexed
+from treering.corpus.indexed import write_indexed
+from treering.order.neox_batches import open_neox_batches
 
 
 def data_set(folder: Path) -> Path:
@@ -47,7 +47,7 @@ def test_the_verbs_build_check_show_and_trace(treering, tmp_path: Path) -> None:
     assert "seed" not in treering("neox", "check", data, maps, "--no-shuffle")[1]
     assert json.loads(treering("neox", "check", data, maps, "--json")[1])["seed"] == 5
     record = json.loads(treering("neox", "batch", 1, data, maps, "--batch-size", 2, "--json")[1])
-    batches = open_batches(data, maps, 2)
+    batches = open_neox_batches(data, maps, 2)
     assert batches.steps == 4
     assert [row["tokens"] for row in record["sequences"]] == batches.batch(1).tolist()
     document = record["sequences"][0]["documents"][0]["document"]

@@ -1,4 +1,4 @@
-"""Batches: which tokens each update eats, and which updates ate a sequence or a token."""
+"""FlatBatches: which tokens each update eats, and which updates ate a sequence or a token."""
 
 from collections import Counter
 
@@ -7,16 +7,16 @@ import pytest
 from training_making import resolve
 
 from treering.errors import InputError
-from treering.order.batches import Batches, count_sequences
+from treering.order.batches import FlatBatches, count_sequences
 from treering.order.order import Order
 from treering.order.stage import arrange
 
 LENGTH = 5
 
 
-def batches(sequences: int = 12, seed: int = 3, size: int = 4) -> Batches:
-    """Batches over tokens that are their own places."""
-    return Batches(np.arange(sequences * LENGTH + 1), Order(sequences, seed), LENGTH, size)
+def batches(sequences: int = 12, seed: int = 3, size: int = 4) -> FlatBatches:
+    """FlatBatches over tokens that are their own places."""
+    return FlatBatches(np.arange(sequences * LENGTH + 1), Order(sequences, seed), LENGTH, size)
 
 
 @pytest.mark.parametrize("tokens", range(0, 40))
@@ -96,7 +96,7 @@ def test_a_token_is_found_in_every_sequence_that_holds_it_as_input_or_target() -
 
 
 def test_the_tail_that_fills_no_sequence_is_in_no_sequence() -> None:
-    own = Batches(np.arange(6 * LENGTH + 4), Order(6, 0), LENGTH, 2)
+    own = FlatBatches(np.arange(6 * LENGTH + 4), Order(6, 0), LENGTH, 2)
     assert list(own.sequences_with_tokens(6 * LENGTH + 1, 6 * LENGTH + 4)) == []
 
 
@@ -117,7 +117,7 @@ def test_one_more_token_than_a_sequence_is_enough() -> None:
 def test_the_order_of_three_hundred_billion_tokens_answers_anywhere() -> None:
     count = 300_000_000_000
     tokens = np.broadcast_to(np.uint16(7), (count,))  # as long as the Pile's, in two bytes
-    own = Batches(tokens, Order(count_sequences(count, 2048), 1234), 2048, 1024)
+    own = FlatBatches(tokens, Order(count_sequences(count, 2048), 1234), 2048, 1024)
     assert own.order.sequences == 146_484_374
     for step in (0, 71_500, 142_999, 10**6):
         ids = own.sequence_ids(step).tolist()

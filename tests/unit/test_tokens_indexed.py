@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from treering.corpus.indexed import IndexedData, IndexedWriter, write_indexed
 from treering.errors import CorpusError
-from treering.tokens.indexed import IndexedData, IndexedWriter, write_indexed
 
 
 def write(prefix: Path, documents: list[list[int]], token_type: str = "uint16") -> IndexedWriter:

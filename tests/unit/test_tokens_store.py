@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from treering.tokens.indexed import write_indexed
+from treering.corpus.indexed import write_indexed
 from treering.tokens.store import TokenStore
 
 

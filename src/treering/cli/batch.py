@@ -38,12 +38,13 @@ def command(
     first = record["sequences"][0]
     print_next(
         command_text("trace", run.path, "--sequence", first["sequence_id"]),
-        command_text("trace", run.path, "--document", first["documents"][0]["id"][7:23]),
+        command_text("trace", run.path, "--number", first["documents"][0]["number"]),
     )
 
 
 def _sequence_text(sequence: dict[str, Any], *, full: bool) -> str:
-    lines = [f"\nposition {sequence['position']}  sequence {sequence['sequence_id']}  epoch {sequence['epoch']}"]
+    epoch = "" if sequence["epoch"] is None else f"  epoch {sequence['epoch']}"
+    lines = [f"\nposition {sequence['position']}  sequence {sequence['sequence_id']}{epoch}"]
     for document in sequence["documents"]:
         first, last = document["tokens"]
         metadata = "".join(f", {key} {value}" for key, value in document["metadata"].items() if value is not None)

@@ -10,7 +10,7 @@ from treering.cli.arguments import Json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from treering.neox.batches import NeoXBatches
+    from treering.order.neox_batches import NeoXBatches
 
 app = typer.Typer(
     name="neox", no_args_is_help=True, help="GPT-NeoX's data sets and orders: built, checked, looked up.", rich_markup_mode=None
@@ -43,8 +43,8 @@ def order(
     Maps that are all there are left as they are.
     """
     from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next, say
-    from treering.neox.index_maps import KINDS, Plan, map_path, samples_wanted, write_index_maps
-    from treering.tokens.indexed import IndexedData
+    from treering.corpus.indexed import IndexedData
+    from treering.order.index_maps import KINDS, Plan, map_path, samples_wanted, write_index_maps
 
     sizes = IndexedData(data).sizes
     plan = Plan(sizes, samples_wanted(steps, batch_size), sequence_length, seed)
@@ -75,9 +75,9 @@ def check(
 ) -> None:
     """Compare index maps with their data set: permutations, cuts, and the shuffles of the seed that their name says."""
     from treering.cli.terminal import TerminalProgress, print_json, say
-    from treering.neox.checking import check_index_maps, check_seed
-    from treering.neox.index_maps import open_index_maps
-    from treering.tokens.indexed import IndexedData
+    from treering.corpus.indexed import IndexedData
+    from treering.order.index_maps import open_index_maps
+    from treering.order.map_checks import check_index_maps, check_seed
 
     found, sizes, progress = open_index_maps(maps), IndexedData(data).sizes, TerminalProgress()
     check_index_maps(found, sizes, progress)
@@ -104,10 +104,10 @@ def batch(
 ) -> None:
     """Show what a step of a GPT-NeoX run trained on: samples, documents, tokens."""
     from treering.cli.terminal import command_text, print_json, print_next, say
-    from treering.neox.batches import open_batches
+    from treering.order.neox_batches import open_neox_batches
 
-    batches = open_batches(data, maps, batch_size, steps)
-    record = {"step": step, "sequences": [_described(batches, sample) for sample in batches.samples(step).tolist()]}
+    batches = open_neox_batches(data, maps, batch_size, steps)
+    record = {"step": step, "sequences": [_described(batches, sample) for sample in batches.sequence_ids(step).tolist()]}
     if as_json:
         print_json(record)
         return
@@ -134,9 +134,9 @@ def trace(
 ) -> None:
     """Show which steps of a GPT-NeoX run trained on a document."""
     from treering.cli.terminal import print_json, say
-    from treering.neox.batches import open_batches
+    from treering.order.neox_batches import open_neox_batches
 
-    batches = open_batches(data, maps, batch_size, steps)
+    batches = open_neox_batches(data, maps, batch_size, steps)
     found = batches.steps_of_document(document)
     if as_json:
         print_json({"document": document, "steps": found})

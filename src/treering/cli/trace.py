@@ -13,6 +13,7 @@ def command(
     target: Target,
     sequence: Annotated[int | None, typer.Option("--sequence", help="A sequence's number, as `batch` shows it.")] = None,
     document: Annotated[str | None, typer.Option("--document", help="A training document's digest, or its beginning.")] = None,
+    number: Annotated[int | None, typer.Option("--number", min=0, help="A training document's number, from 0.")] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -22,10 +23,14 @@ def command(
     from treering.errors import InputError
     from treering.order.lookup import trace_document, trace_sequence
 
-    if (sequence is None) == (document is None):
-        raise InputError("say one thing to trace", expected="--sequence N or --document DIGEST")
+    if [sequence, document, number].count(None) != 2:
+        raise InputError("say one thing to trace", expected="--sequence N, --document DIGEST or --number N")
     run = choose_run(target, runs)
-    record = trace_sequence(run, sequence) if sequence is not None else trace_document(run, str(document))
+    record = (
+        trace_sequence(run, sequence)
+        if sequence is not None
+        else trace_document(run, str(document) if number is None else number)
+    )
     if as_json:
         print_json(record)
         return

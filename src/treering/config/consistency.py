@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from treering.config.schema import (
+    NEOX_ORDER,
     CheckpointsSection,
     CorpusSection,
     DatasetSource,
@@ -40,6 +41,36 @@ def _unpinned_sources(corpus: CorpusSection) -> Iterator[Problem]:
                 "a data set of the Hub is pinned to a commit (40 hexadecimal digits); "
                 f"a local folder starts with ./ or /, `{source.dataset}` does not",
             )
+
+
+def _tokens_stay_as_they_are(corpus: CorpusSection) -> Iterator[Problem]:
+    if not corpus.indexed:
+        return
+    if len(corpus.indexed) < len(corpus.sources):
+        number = next(index for index, source in enumerate(corpus.sources) if source not in corpus.indexed)
+        yield Problem(("corpus", "sources", number), "is text, but others are tokens (`neox`): one corpus is one or the other")
+    for field, only in (("normalisation", "none"), ("deduplication", "none"), ("minimum_characters", 1)):
+        if (found := getattr(corpus, field)) != only:
+            yield Problem(("corpus", field), f"{found} cannot be done to tokens (`neox`), which are taken as they are: {only}")
+    for number, source in enumerate(corpus.indexed):
+        if source.validation is None and source.validation_digest is not None:
+            yield Problem(("corpus", "sources", number, "validation_digest"), "there is no `validation` that it could be of")
+
+
+def _tokens_have_a_tokenizer(corpus: CorpusSection, tokens: TokensSection) -> Iterator[Problem]:
+    if corpus.indexed and isinstance(tokens.tokenizer, TrainedTokenizer):
+        yield Problem(("tokens", "tokenizer"), "tokens (`neox`) were made with a tokenizer: name its tokenizer.json, as `path`")
+
+
+def _order_is_possible(corpus: CorpusSection, order: OrderSection) -> Iterator[Problem]:
+    if order.name != NEOX_ORDER:
+        for number, source in enumerate(corpus.indexed):
+            if source.weight != 1.0:
+                yield Problem(
+                    ("corpus", "sources", number, "weight"), f"blending is GPT-NeoX's: it needs order.name {NEOX_ORDER}"
+                )
+    elif order.seed >= 2**32:
+        yield Problem(("order", "seed"), f"{order.seed} is not below 2³², which {NEOX_ORDER} needs")
 
 
 def _token_type_holds_vocabulary(tokens: TokensSection) -> Iterator[Problem]:
@@ -146,6 +177,9 @@ def _something_is_kept(training: TrainingSection, checkpoints: CheckpointsSectio
 
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = (
     (("corpus",), _unpinned_sources),
+    (("corpus",), _tokens_stay_as_they_are),
+    (("corpus", "tokens"), _tokens_have_a_tokenizer),
+    (("corpus", "order"), _order_is_possible),
     (("tokens",), _token_type_holds_vocabulary),
     (("tokens", "model"), _network_holds_vocabulary),
     (("order", "model"), _sequences_fit_positions),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from treering.config.schema import Recipe
+from treering.config.schema import NEOX_ORDER, Recipe
 from treering.provenance.digests import digest_value
 
 STAGES = ("corpus", "tokens", "order", "checkpoints", "training", "revisions", "evaluation", "card")
@@ -52,6 +52,8 @@ def stage_digest(recipe: Recipe, stage: str, reads: Mapping[str, str]) -> str:
     """
     sections = resolved(recipe) if stage == "card" else _without_engine(recipe)
     own = {section: sections[section] for section in _SECTIONS[stage]}
+    if stage == "order" and recipe.order.name == NEOX_ORDER:
+        own["training"] = {field: sections["training"][field] for field in ("steps", "global_batch_size")}
     return digest_value({"stage": stage, "version": _STAGE_VERSIONS[stage], "sections": own, "reads": dict(reads)})
 
 

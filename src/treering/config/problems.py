@@ -36,7 +36,7 @@ _NEEDED = {
     "less_than_equal": "a number of at most {le} is needed",
     "literal_error": "one of {expected} is needed",
     "missing": "this is missing",
-    "union_tag_not_found": "say what this source is: `builtin`, `path` or `dataset`",
+    "union_tag_not_found": "say what this source is: `builtin`, `path`, `dataset` or `neox`",
 }
 _FOLLOWS_FROM: dict[Place, Place] = {
     ("order", "sequence_length"): ("model",),

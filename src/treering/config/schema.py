@@ -64,25 +64,67 @@ class DatasetSource(Section):
     domain_field: str | None = None
 
 
+class IndexedSource(Section):
+    """GPT-NeoX's indexed data set, `NEOX.bin` and `NEOX.idx`: tokens that are trained on as they are.
+
+    `validation` is such a data set to hold out; left out, the last documents of `neox` are held out, `validation_fraction` of
+    them. `digest` and `validation_digest`, if given, pin the content. `weight` is the share of several that are blended.
+    """
+
+    neox: Annotated[str, Field(min_length=1)]
+    validation: Annotated[str, Field(min_length=1)] | None = None
+    weight: Annotated[float, Field(gt=0.0)] = 1.0
+    domain: Domain | None = None
+    digest: Digest | None = None
+    validation_digest: Digest | None = None
+
+
 def _kind_of_source(value: Any) -> str | None:
     keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
-    return next((kind for kind in ("builtin", "path", "dataset") if kind in keys), None)
+    return next((kind for kind in ("builtin", "path", "dataset", "neox") if kind in keys), None)
 
 
 Source = Annotated[
-    Annotated[BuiltinSource, Tag("builtin")] | Annotated[FileSource, Tag("path")] | Annotated[DatasetSource, Tag("dataset")],
+    Annotated[BuiltinSource, Tag("builtin")]
+    | Annotated[FileSource, Tag("path")]
+    | Annotated[DatasetSource, Tag("dataset")]
+    | Annotated[IndexedSource, Tag("neox")],
     Discriminator(_kind_of_source),
 ]
 
+_AS_THEY_ARE = {"normalisation": "none", "deduplication": "none"}
+
 
 class CorpusSection(Section):
-    """Which texts, how normalised, and how many of them are held out."""
+    """Which texts, how normalised, and how many of them are held out.
+
+    Tokens of indexed data sets are taken as they are: with such sources normalisation and deduplication are `none`.
+    """
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     normalisation: Literal["NFC", "none"] = "NFC"
     deduplication: Literal["exact", "none"] = "exact"
     minimum_characters: PositiveCount = 1
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.01
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, value: Any) -> Any:
+        """Spell out that tokens are taken as they are, where it is left to follow from the sources."""
+        if not isinstance(value, dict):
+            return value
+        kinds = [_kind_of_source(source) for source in value.get("sources") or () if isinstance(source, dict | Section)]
+        return {**_AS_THEY_ARE, **value} if kinds and set(kinds) == {"neox"} else value
+
+    @property
+    def indexed(self) -> tuple[IndexedSource, ...]:
+        """The sources that are tokens already: all of them, or none."""
+        return tuple(source for source in self.sources if isinstance(source, IndexedSource))
+
+    @property
+    def texts(self) -> tuple[BuiltinSource | FileSource | DatasetSource, ...]:
+        """The sources that are text: all of them, or none."""
+        return tuple(source for source in self.sources if not isinstance(source, IndexedSource))
 
 
 class TrainedTokenizer(Section):
@@ -119,9 +161,17 @@ class TokensSection(Section):
     token_type: Literal["auto", "uint16", "int32"] = "auto"
 
 
-class OrderSection(Section):
-    """How the flat tokens are cut into sequences, and the data seed that orders them."""
+NEOX_ORDER = "neox-v1"
 
+
+class OrderSection(Section):
+    """How the tokens are cut into sequences, and the data seed that orders them.
+
+    `treering` cuts the flat tokens and orders each epoch's sequences; `neox-v1` is GPT-NeoX's order, which trained Pythia: all
+    epochs' documents shuffled together, cut, and the cuts shuffled. It depends on `training.steps` and the batch size.
+    """
+
+    name: Literal["treering", "neox-v1"] = "treering"
     seed: Seed = 1234
     sequence_length: Annotated[int, Field(ge=2, lt=2**63)]
 

@@ -1,7 +1,8 @@
 """Corpus: which texts there are, in which order, where each comes from, and which of them are held out.
 
-Reads: the recipe's sources: files, folders, data sets, or the corpus that comes as a package.
-Writes: `corpus/corpus.json`, and for `train` and `validation` the shards (`.jsonl`) and the way into them (`.offsets`).
+Reads: the recipe's sources: files, folders, data sets, or the corpus that comes as a package; or tokens, GPT-NeoX's data sets.
+Writes: `corpus/corpus.json`, and for `train` and `validation` the shards (`.jsonl`) and the way into them (`.offsets`); of
+tokens only which data sets they are, by digest, and which of their documents are held out.
 Promises: every document is valid Unicode with an id that is its digest, and its source and row; which documents are held
 out depends on their text and `validation_fraction` alone; what is dropped is counted and said why; memory does not grow
 with the corpus; a source that cannot be read as declared is refused, never skipped.

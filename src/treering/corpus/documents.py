@@ -3,11 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from treering.provenance.canonical import canonical_json
+from treering.provenance.canonical import canonical_json, read_record
 
 LARGEST_DOCUMENT_BYTES = 256 << 20
+
+RECORD_FILE, RECORD_FORMAT = "corpus.json", ("corpus", 1)
 
 Scalar = str | int | float | bool | None
 
@@ -66,6 +69,18 @@ class Document:
         if not isinstance(fields, dict) or fields.keys() != cls.__dataclass_fields__.keys():
             raise ValueError("a line holds id, text, source, row, domain and metadata")
         return cls(**fields)
+
+
+def read_corpus_record(directory: Path) -> dict[str, Any]:
+    """Return the record of a finished corpus.
+
+    Args:
+        directory: A run's `corpus/`.
+
+    Raises:
+        FormatError: When there is none, or of another version.
+    """
+    return read_record(directory / RECORD_FILE, *RECORD_FORMAT)
 
 
 def is_held_out(document_id: str, validation_fraction: float) -> bool:

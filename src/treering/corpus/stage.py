@@ -8,19 +8,28 @@ from pathlib import Path
 
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import CorpusSection
-from treering.corpus.documents import LARGEST_DOCUMENT_BYTES, Document, RawDocument, SourceRecord, is_held_out
+from treering.corpus.data_sets import describe_data_sets, refuse_changed_data_sets
+from treering.corpus.documents import (
+    LARGEST_DOCUMENT_BYTES,
+    RECORD_FILE,
+    RECORD_FORMAT,
+    Document,
+    RawDocument,
+    SourceRecord,
+    is_held_out,
+    read_corpus_record,
+)
 from treering.corpus.duplicates import SeenDigests, seen_digests
 from treering.corpus.shards import SHARD_BYTES, ShardWriter
 from treering.corpus.sources import measure_sources, read_source, refuse_changed_source
 from treering.corpus.streams import too_large
 from treering.errors import CorpusError
-from treering.provenance.canonical import read_record, write_record
+from treering.provenance.canonical import write_record
 from treering.provenance.digests import digest_bytes
 from treering.provenance.files import whole_directory
 from treering.provenance.manifests import Manifest
 from treering.provenance.progress import SILENCE, Progress, Task
 
-_RECORD = ("corpus", 1)
 _MOST_DOMAINS = 10_000
 
 
@@ -50,9 +59,14 @@ def write_corpus(corpus: CorpusSection, folder: Path, progress: Progress = SILEN
         StorageError: When the table of digests cannot be written.
         OSError: When another file cannot be written.
     """
+    if corpus.indexed:
+        write_record(
+            folder / RECORD_FILE, *RECORD_FORMAT, {**describe_data_sets(corpus, progress), **_rules(corpus), "dropped": {}}
+        )
+        return
     tally = _Tally()
     with (
-        progress.task("corpus", measure_sources(corpus.sources), "bytes") as task,
+        progress.task("corpus", measure_sources(corpus.texts), "bytes") as task,
         seen_digests(folder / ".seen.partial") as seen,
         ShardWriter(folder, "train", shard_bytes) as train,
         ShardWriter(folder, "validation", shard_bytes) as validation,
@@ -64,7 +78,7 @@ def write_corpus(corpus: CorpusSection, folder: Path, progress: Progress = SILEN
             tally.count(document, held_out=held_out)
             _refuse_too_many_domains(tally, where)
     _refuse_empty(corpus, tally)
-    write_record(folder / "corpus.json", *_RECORD, _describe(corpus, tally))
+    write_record(folder / RECORD_FILE, *RECORD_FORMAT, _describe(corpus, tally))
 
 
 @dataclass
@@ -97,7 +111,7 @@ class _Tally:
 
 
 def _read(corpus: CorpusSection, tally: _Tally, task: Task) -> Iterator[RawDocument]:
-    for source in corpus.sources:
+    for source in corpus.texts:
         tally.sources.append((yield from read_source(source, task)))
 
 
@@ -183,6 +197,12 @@ def _describe(corpus: CorpusSection, tally: _Tally) -> dict[str, object]:
         "train": asdict(tally.train),
         "validation": asdict(tally.validation),
         "domains": dict(tally.domains),
+        **_rules(corpus),
+    }
+
+
+def _rules(corpus: CorpusSection) -> dict[str, object]:
+    return {
         "normalisation": corpus.normalisation,
         "deduplication": corpus.deduplication,
         "validation_fraction": corpus.validation_fraction,
@@ -191,8 +211,11 @@ def _describe(corpus: CorpusSection, tally: _Tally) -> dict[str, object]:
 
 
 def _refuse_changed_sources(run: RunDirectory, progress: Progress) -> None:
-    record = read_record(run.stage("corpus") / "corpus.json", *_RECORD)
+    record = read_corpus_record(run.stage("corpus"))
+    if run.recipe.corpus.indexed:
+        refuse_changed_data_sets(run.recipe.corpus, record, progress)
+        return
     recorded = [SourceRecord(**source) for source in record["sources"]]
     with progress.task("corpus: sources unchanged?", None, "bytes") as task:
-        for source, earlier in zip(run.recipe.corpus.sources, recorded, strict=True):
+        for source, earlier in zip(run.recipe.corpus.texts, recorded, strict=True):
             refuse_changed_source(source, earlier, task)

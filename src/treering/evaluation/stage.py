@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 
 from treering.config.digests import stage_digest
 from treering.config.run_directory import RunDirectory
-from treering.corpus.store import DocumentStore
 from treering.evaluation.harness import WatchedModel, harness_version, score_tasks
 from treering.evaluation.heldout import HeldoutTokens, score_model, take_heldout
 from treering.evaluation.tasks.catalogue import EvaluationTask, find_tasks
@@ -23,6 +22,7 @@ from treering.provenance.manifests import Manifest
 from treering.provenance.progress import SILENCE, Progress
 from treering.revisions.loading import load_model, load_tokenizer
 from treering.revisions.records import read_revisions
+from treering.tokens.documents import open_documents
 from treering.tokens.store import TokenStore, open_tokenizer
 from treering.training.determinism import open_device, set_arithmetic
 
@@ -139,7 +139,7 @@ class _Stage:
         write_record(folder / "harness.json", "harness", _FORMAT_VERSION, body)
 
     def _material(self) -> Material:
-        documents = DocumentStore(self.run.stage("corpus"), "validation")
+        documents = open_documents(self.run.stage("corpus"), self.run.stage("tokens"), "validation")
         return Material(documents, self._token_counts, self.run.recipe.model.max_position_embeddings)
 
     def _token_counts(self, texts: Sequence[str]) -> np.ndarray:

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from treering.config.run_directory import RunDirectory
-from treering.corpus.store import DocumentStore
 from treering.errors import InputError, IntegrityError
-from treering.order.batches import Batches
+from treering.order.batches import Batches, positions_of
 from treering.order.stage import open_batches
 from treering.provenance.digests import digest_bytes
+from treering.tokens.documents import Documents, open_documents
 from treering.tokens.store import TokenStore, open_tokenizer
 
 
@@ -25,11 +25,11 @@ def describe_batch(run: RunDirectory, step: int) -> dict[str, Any]:
         raise InputError("there is no such batch", where=run.path, expected=f"0 to {steps - 1}", found=step)
     run.refuse_undone("corpus", "tokens", "order")
     batches, view = open_batches(run), _View(run)
-    rows = zip(batches.positions(step), batches.sequence_ids(step), strict=True)
+    rows = zip(positions_of(step, batches.global_batch_size), batches.sequence_ids(step), strict=True)
     sequences = [
         {
             "position": int(position),
-            "epoch": int(position) // batches.order.sequences,
+            "epoch": batches.epoch(int(position)),
             **view.sequence(batches, int(sequence_id)),
         }
         for position, sequence_id in rows
@@ -46,32 +46,34 @@ def trace_sequence(run: RunDirectory, sequence_id: int) -> dict[str, Any]:
     """
     run.refuse_undone("corpus", "tokens", "order")
     batches = open_batches(run)
-    if not 0 <= sequence_id < batches.order.sequences:
-        raise InputError("there is no such sequence", expected=f"0 to {batches.order.sequences - 1}", found=sequence_id)
+    if not 0 <= sequence_id < batches.sequences:
+        raise InputError("there is no such sequence", expected=f"0 to {batches.sequences - 1}", found=sequence_id)
     steps = batches.steps_of_sequence(sequence_id, run.recipe.training.steps)
     return {"steps": steps, **_View(run).sequence(batches, sequence_id)}
 
 
-def trace_document(run: RunDirectory, document_id: str) -> dict[str, Any]:
+def trace_document(run: RunDirectory, document: str | int) -> dict[str, Any]:
     """Return the sequences that hold any part of a training document, each with the batches that hold it.
 
     Args:
-        document_id: The document's digest, or its beginning where that is unique.
+        document: Its digest, or its beginning where that is unique, for which all documents are read; or its number among the
+            training documents, from 0.
 
     Raises:
-        InputError: When no training document, or more than one, has such an id.
+        InputError: When no training document, or more than one, has such an id; when there is none of this number.
         IntegrityError: When a document shown is not what its id says.
     """
     run.refuse_undone("corpus", "tokens", "order")
-    number = _find_document(DocumentStore(run.stage("corpus"), "train"), document_id)
     batches, view = open_batches(run), _View(run)
-    starts = view.tokens.document_starts
-    stop = int(starts[number + 1]) if number + 1 < len(starts) else len(view.tokens.tokens)
+    number = document if isinstance(document, int) else _find_document(view.documents, document)
+    if not 0 <= number < view.tokens.documents:
+        raise InputError("there is no such document", expected=f"0 to {view.tokens.documents - 1}", found=number)
+    start, stop = view.tokens.place_of(number)
     found = [
         {"sequence_id": sequence_id, "steps": batches.steps_of_sequence(sequence_id, run.recipe.training.steps)}
-        for sequence_id in batches.sequences_with_tokens(int(starts[number]), stop)
+        for sequence_id in (batches.sequences_with_tokens(start, stop) if start < stop else ())
     ]
-    return {"document": view.document(number), "tokens": [int(starts[number]), stop], "sequences": found}
+    return {"document": view.document(number), "number": number, "tokens": [start, stop], "sequences": found}
 
 
 class _View:
@@ -79,11 +81,11 @@ class _View:
 
     def __init__(self, run: RunDirectory) -> None:
         self.tokens = TokenStore(run.stage("tokens"), "train")
-        self._documents = DocumentStore(run.stage("corpus"), "train")
+        self.documents = open_documents(run.stage("corpus"), run.stage("tokens"), "train")
         self._tokenizer = open_tokenizer(run.stage("tokens"))
 
     def document(self, number: int) -> dict[str, Any]:
-        document = self._documents[number]
+        document = self.documents[number]
         if (found := digest_bytes(document.text.encode())) != document.id:
             raise IntegrityError(
                 "a document's text is not what its id says", where=document.source, expected=document.id, found=found
@@ -92,17 +94,18 @@ class _View:
         return {**described, "metadata": dict(document.metadata)}
 
     def sequence(self, batches: Batches, sequence_id: int) -> dict[str, Any]:
-        start = sequence_id * batches.sequence_length
-        stop = start + batches.sequence_length + 1
-        documents = [
-            {**self.document(number), "tokens": [first - start, last - start]}
-            for number, first, last in self.tokens.spans(start, stop)
-        ]
-        tokens = np.asarray(self.tokens.tokens[start:stop]).tolist()
+        documents, tokens = [], []
+        for start, stop in batches.ranges(sequence_id):
+            shift = len(tokens) - start
+            documents += [
+                {"number": number, **self.document(number), "tokens": [first + shift, last + shift]}
+                for number, first, last in self.tokens.spans(start, stop)
+            ]
+            tokens += np.asarray(self.tokens.tokens[start:stop]).tolist()
         return {"sequence_id": sequence_id, "text": self._tokenizer.decode(tokens), "documents": documents}
 
 
-def _find_document(documents: DocumentStore, wanted: str) -> int:
+def _find_document(documents: Documents, wanted: str) -> int:
     wanted = wanted if wanted.startswith("sha256:") else f"sha256:{wanted}"
     found = [number for number, document in enumerate(documents) if document.id.startswith(wanted)]
     if len(found) != 1:

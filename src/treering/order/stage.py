@@ -1,11 +1,14 @@
-"""The stage: write down the order's arithmetic and what it was given."""
+"""The stage: write down the order's arithmetic and what it was given, and index maps where the order is GPT-NeoX's."""
+
+from pathlib import Path
 
 import numpy as np
 
 from treering.config.run_directory import RunDirectory
-from treering.config.schema import Recipe
+from treering.config.schema import NEOX_ORDER, Recipe
 from treering.errors import InputError
-from treering.order.batches import Batches, count_sequences
+from treering.order import neox_v1
+from treering.order.batches import Batches, FlatBatches, count_sequences
 from treering.order.order import ALGORITHM, Order
 from treering.provenance.canonical import write_record
 from treering.provenance.files import whole_directory
@@ -17,17 +20,20 @@ _SHOWN_POSITIONS = 8
 
 
 def prepare_order(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
-    """Write `order/order.json` and return the stage's manifest; a whole one is left as it is.
+    """Write `order/` and return the stage's manifest; a whole one is left as it is.
 
     Raises:
-        InputError: When the training tokens do not fill one sequence.
+        InputError: When the training tokens do not fill one sequence, or no index maps can be built of them.
         IntegrityError: When earlier stages are not what their manifests say.
+        StorageError: When the disk is full or the folder cannot be written.
     """
-    reads = run.reads("tokens")
+    reads = run.reads("corpus", "tokens") if neox_v1.is_blended(run.recipe) else run.reads("tokens")
     if manifest := run.find("order", reads):
         return manifest
     with progress.task("order"), whole_directory(run.stage("order")) as folder:
-        write_record(folder / "order.json", "order", 1, describe_order(run))
+        if run.recipe.order.name == NEOX_ORDER:
+            neox_v1.write_maps(run, folder, progress)
+        write_record(folder / "order.json", "order", 1, describe_order(run, folder))
         run.seal(folder, "order", reads)
     return run.verified("order")
 
@@ -36,15 +42,16 @@ def open_batches(run: RunDirectory) -> Batches:
     """Return a run's batches, its tokens memory-mapped.
 
     Raises:
-        InputError: When the training tokens do not fill one sequence.
-        FormatError: When the token file cannot be read.
+        InputError: When the training tokens do not fill one sequence, or an index map is missing.
+        FormatError: When a file cannot be read.
     """
-    tokens = TokenStore(run.stage("tokens"), "train").tokens
-    return arrange(run.recipe, tokens)
+    if run.recipe.order.name == NEOX_ORDER:
+        return neox_v1.open_mapped(run, run.stage("order"))
+    return arrange(run.recipe, TokenStore(run.stage("tokens"), "train").tokens)
 
 
-def arrange(recipe: Recipe, tokens: np.ndarray) -> Batches:
-    """Return the batches that a recipe makes of flat training tokens.
+def arrange(recipe: Recipe, tokens: np.ndarray) -> FlatBatches:
+    """Return the batches that treering's own order makes of flat training tokens.
 
     Raises:
         InputError: When the tokens do not fill one sequence.
@@ -58,24 +65,36 @@ def arrange(recipe: Recipe, tokens: np.ndarray) -> Batches:
             found=f"{len(tokens)} tokens",
             advice="add text, or lower order.sequence_length",
         )
-    return Batches(tokens, Order(sequences, recipe.order.seed), length, recipe.training.global_batch_size)
+    return FlatBatches(tokens, Order(sequences, recipe.order.seed), length, recipe.training.global_batch_size)
 
 
-def describe_order(run: RunDirectory) -> dict[str, object]:
+def describe_order(run: RunDirectory, folder: Path) -> dict[str, object]:
     """Return the body of `order/order.json`.
+
+    Args:
+        folder: Where index maps lie.
 
     Raises:
         InputError: When the training tokens do not fill one sequence.
-        FormatError: When the token file cannot be read.
+        FormatError: When a file cannot be read.
     """
-    batches = open_batches(run)
-    order = batches.order
+    tokens = TokenStore(run.stage("tokens"), "train").tokens
+    seed, length = run.recipe.order.seed, run.recipe.order.sequence_length
+    described = {"seed": seed, "sequence_length": length, "train_tokens": len(tokens)}
+    if run.recipe.order.name == NEOX_ORDER:
+        mapped = neox_v1.open_mapped(run, folder)
+        return {
+            "algorithm": neox_v1.ALGORITHM,
+            **described,
+            "sequences": mapped.sequences,
+            "maps": neox_v1.describe_maps(run),
+            "first_sequence_ids": mapped.sequence_ids(0)[:_SHOWN_POSITIONS].tolist(),
+        }
+    order = arrange(run.recipe, tokens).order
     return {
         "algorithm": ALGORITHM,
-        "seed": order.seed,
-        "sequence_length": batches.sequence_length,
+        **described,
         "sequences": order.sequences,
-        "train_tokens": len(batches.tokens),
-        "unused_tokens": len(batches.tokens) - order.sequences * batches.sequence_length - 1,
+        "unused_tokens": len(tokens) - order.sequences * length - 1,
         "first_sequence_ids": order.sequence_ids(np.arange(_SHOWN_POSITIONS)).tolist(),
     }

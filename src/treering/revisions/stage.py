@@ -13,7 +13,6 @@ from treering.checkpoints.state import weights_digest
 from treering.checkpoints.store import load_weights, read_checkpoint_record
 from treering.config.digests import run_digest, stage_digest
 from treering.config.run_directory import RunDirectory
-from treering.corpus.store import DocumentStore
 from treering.errors import IntegrityError, ManifestError, ReproductionError
 from treering.provenance.canonical import read_record, write_record
 from treering.provenance.digests import digest_file
@@ -25,6 +24,7 @@ from treering.revisions.files import cast_weights, read_weights, weight_files, w
 from treering.revisions.loading import load_model
 from treering.revisions.records import REVISION_RECORD, REVISIONS_RECORD
 from treering.revisions.round_trip import Sample, check_tokenizer
+from treering.tokens.documents import DecodedDocuments, Documents, open_documents
 from treering.tokens.store import TokenStore, open_tokenizer
 from treering.tokens.tokenizer import Tokenizer
 from treering.training.determinism import set_arithmetic
@@ -145,15 +145,17 @@ def _open_gate(run: RunDirectory) -> _Gate:
     shape = (rows, length) if rows else (1, len(held_out.tokens))
     tokens = torch.from_numpy(held_out.tokens[: math.prod(shape)].astype("int64")).view(shape)
     tokenizer = open_tokenizer(run.stage("tokens"))
-    documents = DocumentStore(run.stage("corpus"), "validation")
+    documents = open_documents(run.stage("corpus"), run.stage("tokens"), "validation")
     return _Gate(tokens, tuple(_samples(documents, held_out, tokenizer)), tokenizer)
 
 
-def _samples(documents: DocumentStore, held_out: TokenStore, tokenizer: Tokenizer) -> Iterator[Sample]:
-    stops = [*held_out.document_starts[1:].tolist(), len(held_out.tokens)]
+def _samples(documents: Documents, held_out: TokenStore, tokenizer: Tokenizer) -> Iterator[Sample]:
     for number in range(min(_GATE_TEXTS, len(documents))):
-        ids = held_out.tokens[int(held_out.document_starts[number]) : stops[number] - 1]  # its EOD is not text
-        yield Sample(tokenizer.normalise(documents[number].text), ids.tolist())
+        text = documents[number].text
+        # Tokens that were taken over need not be those that their text encodes to.
+        taken_over = isinstance(documents, DecodedDocuments)
+        ids = tokenizer.encode([text])[0] if taken_over else held_out.document(number)[:-1]  # its EOD is not text
+        yield Sample(tokenizer.normalise(text), ids.tolist())
 
 
 def _describe(run: RunDirectory, records: list[dict[str, Any]]) -> dict[str, Any]:

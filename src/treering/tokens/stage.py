@@ -8,17 +8,19 @@ from typing import Any
 from treering.config.consistency import LARGEST_UINT16_VOCABULARY
 from treering.config.run_directory import RECIPE, RunDirectory
 from treering.config.schema import TrainedTokenizer
-from treering.corpus.documents import Document
+from treering.corpus.data_sets import recorded_parts, refuse_changed_data_sets
+from treering.corpus.documents import Document, read_corpus_record
+from treering.corpus.indexed import write_indexed
 from treering.corpus.store import DocumentStore, Split
 from treering.errors import RecipeError
-from treering.provenance.canonical import read_record, write_record
+from treering.provenance.canonical import write_record
 from treering.provenance.files import whole_directory
 from treering.provenance.manifests import Manifest
 from treering.provenance.progress import SILENCE, Progress, Task
 from treering.tokens.encoding import Encoding, batches_of, encode_in_order
-from treering.tokens.indexed import write_indexed
 from treering.tokens.round_trip import check_round_trip
 from treering.tokens.store import RECORD_FILE, RECORD_FORMAT, TOKENIZER_FILE
+from treering.tokens.taking_over import take_over, token_type_of
 from treering.tokens.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 BATCH_BYTES = 4 << 20
@@ -32,7 +34,8 @@ def prepare_tokens(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
 
     Raises:
         InputError: When the corpus has not been prepared, or the tokenizer cannot be read.
-        CorpusError: When the training documents are too few for the vocabulary asked for.
+        CorpusError: When the training documents are too few for the vocabulary asked for; when a data set has changed, or holds
+            a token that is none of the tokenizer's.
         RecipeError: When the vocabulary does not fit the model or the token type.
         IntegrityError: When the corpus is not what its manifest says, the tokenizer is not the recipe's, or a text does not
             come back from its tokens.
@@ -47,7 +50,9 @@ def prepare_tokens(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
         check_round_trip(tokenizer)
         token_type = _choose_token_type(run, tokenizer)
         encoding = Encoding(folder / TOKENIZER_FILE, tokenizer.end_of_document, tokenizer.padding, token_type)
-        counts = {split: _write_split(run, split, encoding, tokenizer, progress) for split in _SPLITS}
+        refuse_changed_data_sets(run.recipe.corpus, read_corpus_record(run.stage("corpus")), progress)
+        write = _take_over_split if run.recipe.corpus.indexed else _write_split
+        counts = {split: write(run, split, encoding, tokenizer, progress) for split in _SPLITS}
         write_record(folder / RECORD_FILE, *RECORD_FORMAT, {**_describe(run, tokenizer, token_type), **counts})
         run.seal(folder, "tokens", reads)
     return run.verified("tokens")
@@ -98,6 +103,9 @@ def _choose_token_type(run: RunDirectory, tokenizer: Tokenizer) -> str:
         raise RecipeError(run.path / RECIPE, problems)
     if asked != "auto":
         return asked
+    if run.recipe.corpus.indexed:
+        record = read_corpus_record(run.stage("corpus"))
+        return token_type_of([part for split in _SPLITS for part in recorded_parts(record, split)], vocabulary)
     return "uint16" if vocabulary < LARGEST_UINT16_VOCABULARY else "int32"  # GPT-NeoX's own bound
 
 
@@ -119,13 +127,26 @@ def _write_split(
     return {"documents": writer.documents, "tokens": writer.tokens, "bytes": text_bytes}
 
 
+def _take_over_split(
+    run: RunDirectory, split: Split, encoding: Encoding, tokenizer: Tokenizer, progress: Progress
+) -> dict[str, int]:
+    record, path = read_corpus_record(run.stage("corpus")), encoding.path.with_name(split)
+    parts, tokens = recorded_parts(record, split), record[split]["tokens"]
+    with (
+        progress.task(f"tokens: {split}", tokens, "tokens") as task,
+        write_indexed(path, encoding.token_type) as writer,
+    ):
+        taken = take_over(parts, writer, tokenizer, task)
+    return {"documents": writer.documents, "tokens": writer.tokens, "bytes": taken.text_bytes, "ended": taken.ended_documents}
+
+
 def _named(documents: Iterable[Document]) -> Iterator[tuple[str, str]]:
     for document in documents:
         yield f"document {document.id} ({document.source}, row {document.row})", document.text
 
 
 def _text_bytes(run: RunDirectory, split: Split) -> int:
-    return int(read_record(run.stage("corpus") / "corpus.json", "corpus", 1)[split]["bytes"])
+    return int(read_corpus_record(run.stage("corpus"))[split]["bytes"])
 
 
 def _describe(run: RunDirectory, tokenizer: Tokenizer, token_type: str) -> dict[str, Any]:
@@ -140,5 +161,7 @@ def _describe(run: RunDirectory, tokenizer: Tokenizer, token_type: str) -> dict[
             "padding_id": tokenizer.padding_id,
         },
         "token_type": token_type,
-        "encoder": {"name": tokenizer.encoder.name, "version": tokenizer.encoder.version},
+        "encoder": None
+        if run.recipe.corpus.indexed
+        else {"name": tokenizer.encoder.name, "version": tokenizer.encoder.version},
     }

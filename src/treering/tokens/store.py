@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from treering.corpus.indexed import IndexedData
 from treering.corpus.store import Split
-from treering.errors import FormatError
 from treering.provenance.canonical import read_record
-from treering.tokens.indexed import IndexedData
 from treering.tokens.tokenizer import Tokenizer, load_tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -30,9 +29,7 @@ class TokenStore:
 
     def __init__(self, directory: Path, split: Split) -> None:
         self._data = IndexedData(directory / split)
-        items, documents = len(self._data.sizes), len(self._data.document_index) - 1
-        if items != documents:
-            raise FormatError("this data set's items are not documents", where=self._data.path, expected=documents, found=items)
+        self._data.refuse_other_documents()
 
     @property
     def tokens(self) -> NDArray[np.integer]:
@@ -48,6 +45,25 @@ class TokenStore:
     def document_starts(self) -> NDArray[np.int64]:
         """The first token of each document, int64 [documents]."""
         return np.asarray(self._data.pointers // self._data.dtype.itemsize, dtype=np.int64)
+
+    def document(self, number: int) -> NDArray[np.integer]:
+        """Return the tokens of a document, its EOD among them.
+
+        Raises:
+            IndexError: When there is no such document.
+        """
+        start, stop = self.place_of(number)
+        return self.tokens[start:stop]
+
+    def place_of(self, number: int) -> tuple[int, int]:
+        """Return which of all tokens [start, stop) are a document's.
+
+        Raises:
+            IndexError: When there is no such document.
+        """
+        if not 0 <= number < self.documents:
+            raise IndexError(f"document {number} is not in [0, {self.documents})")
+        return int(self._data.pointers[number]) // self._data.dtype.itemsize, self._end_of(number)
 
     def document_at(self, token_index: int) -> int:
         """Return the number of the document that holds a token, in about log₂(documents) reads.
@@ -72,7 +88,7 @@ class TokenStore:
         number = self.document_at(start) if start < stop else 0
         while start < stop:
             end = min(stop, self._end_of(number))
-            found.append((number, start, end))
+            found += [(number, start, end)] if start < end else []  # a document may be empty
             number, start = number + 1, end
         return found
 

@@ -9,7 +9,7 @@ import torch
 from treering.checkpoints.state import TrainingState
 from treering.config.schema import TREERING, Recipe, TrainingSection
 from treering.errors import NonFiniteError
-from treering.order.batches import Batches
+from treering.order.batches import Batches, digest_batch
 from treering.training.engine import Engine
 from treering.training.kernels import pinned_kernels
 from treering.training.ranks import ALONE, Ranks
@@ -76,7 +76,7 @@ class _Loop:
         self._refuse_non_finite({"loss": loss, "gradient norm": norm, "update norm": change})
         self.state.step += 1
         tokens = self.state.step * self.batches.global_batch_size * self.batches.sequence_length
-        return StepReport(self.state.step, self.batches.digest(rows), loss, rate, norm, change, tokens, self.engine.name)
+        return StepReport(self.state.step, digest_batch(rows), loss, rate, norm, change, tokens, self.engine.name)
 
     def _refuse_non_finite(self, numbers: dict[str, float]) -> None:
         if all(math.isfinite(number) for number in numbers.values()):

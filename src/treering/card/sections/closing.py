@@ -10,7 +10,7 @@ from treering.card.release import STAGES_BELOW
 from treering.card.required import NO_PAPER, repository
 from treering.card.sections.introduction import title
 from treering.card.sections.procedure import engines
-from treering.config.schema import TREERING, BuiltinSource, DatasetSource, FileSource, LoadedTokenizer
+from treering.config.schema import TREERING, BuiltinSource, DatasetSource, FileSource, IndexedSource, LoadedTokenizer
 
 _PROMISES = (
     "With the software, the kind of processor and the number of threads named above, the recipe gives the same bytes:",
@@ -106,9 +106,24 @@ def _source(claims: Claims, index: int) -> str:
     if isinstance(source, DatasetSource) and source.revision:
         name, revision = claims.cite("code", f"{address}/dataset"), claims.cite("code", f"{address}/revision")
         return f"nothing to do; {name} at {revision} is loaded from the Hugging Face Hub"
+    if isinstance(source, IndexedSource):
+        return _data_sets(claims, index)
     field = "path" if isinstance(source, FileSource) else "dataset"
     digest = claims.cite("code", f"{CORPUS}#/sources/{index}/digest")
     return f"put {claims.cite('code', f'{address}/{field}')} where the recipe names it; its digest is {digest}"
+
+
+def _data_sets(claims: Claims, index: int) -> str:
+    """Say where an indexed data set is to be put, and the one that is held out for it."""
+    address, before = f"recipe.yaml#/corpus/sources/{index}", claims.records.recipe.corpus.indexed[:index]
+    first = sum(1 if source.validation is None else 2 for source in before)
+    fields = ["neox", *(["validation"] if claims.records.recipe.corpus.indexed[index].validation is not None else [])]
+    puts = [
+        f"put the data set {claims.cite('code', f'{address}/{field}')} (`.bin` and `.idx`) where the recipe names it; its digest "
+        f"is {claims.cite('code', f'{CORPUS}#/sources/{first + number}/digest')}"
+        for number, field in enumerate(fields)
+    ]
+    return "; ".join(puts)
 
 
 def _commands(claims: Claims) -> str:

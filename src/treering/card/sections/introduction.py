@@ -5,7 +5,7 @@ from treering.card.markdown import escape, fenced, link
 from treering.card.numbers import listing
 from treering.card.records import REVISIONS, TRAINING
 from treering.card.required import NO_PAPER, repository
-from treering.config.schema import BuiltinSource, FileSource
+from treering.config.schema import BuiltinSource, FileSource, IndexedSource
 
 _SHOWN_SOURCES = 3
 _MOST_NEW_TOKENS = 128
@@ -113,6 +113,8 @@ def _source(claims: Claims, index: int) -> str:
         return f"{escape(BUILTIN_SOURCES[source.builtin])} ({claims.cite('code', f'{address}/builtin')})"
     if isinstance(source, FileSource):
         return claims.cite("file name", f"{address}/path")
+    if isinstance(source, IndexedSource):
+        return f"the tokens of {claims.cite('file name', f'{address}/neox')}"
     return claims.cite("code" if source.revision else "file name", f"{address}/dataset")
 
 

@@ -12,6 +12,7 @@ Source:
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -94,8 +95,22 @@ def write_indexed(prefix: Path, token_type: str) -> Iterator[IndexedWriter]:
             writer.write_index(index_file)
 
 
+@dataclass(frozen=True)
+class IndexedPart:
+    """Some consecutive documents of a data set: `sizes` and `pointers` are theirs, `tokens` and places are of all of it."""
+
+    path: Path
+    dtype: np.dtype
+    tokens: NDArray[np.integer]
+    sizes: NDArray[np.integer]
+    pointers: NDArray[np.integer]
+
+
 class IndexedData:
     """An indexed data set, memory-mapped: `tokens` flat, `sizes` and `pointers` one per item, `document_index`.
+
+    GPT-NeoX takes items for documents, whatever the document index says: its own tool for merging leaves that as it was of
+    the first data set, others write none.
 
     Raises:
         FormatError: When a file is missing, is of another format, or the two do not fit each other.
@@ -110,19 +125,38 @@ class IndexedData:
         self.sizes = _map(self.path, "<i4", _HEADER.size, items)
         self.pointers = _map(self.path, "<i8", sizes_end, items)
         self.document_index = _map(self.path, "<i8", pointers_end, starts)
-        size_bytes = self._check_ends()
+        size_bytes = self._size_of_tokens()
         tokens_path = _beside(prefix, ".bin")
         self._expect(f"bytes in {tokens_path.name}", size_bytes, _size_of(tokens_path))
         self.tokens = _map(tokens_path, self.dtype, 0, size_bytes // self.dtype.itemsize)
 
-    def _check_ends(self) -> int:
-        """Check the first and last entries of the index, and return the bytes of tokens it speaks of."""
+    def part(self, documents: range) -> IndexedPart:
+        """Return some consecutive documents."""
+        rows = slice(documents.start, documents.stop)
+        return IndexedPart(self.path, self.dtype, self.tokens, self.sizes[rows], self.pointers[rows])
+
+    def refuse_other_documents(self) -> None:
+        """Do nothing where each item is a document by the document index too.
+
+        Raises:
+            FormatError: When it says otherwise.
+        """
         items = len(self.sizes)
         if len(self.document_index) == 0:
             raise FormatError("this index lists no document starts", where=self.path, expected="at least one")
         self._expect("first item of the first document", 0, int(self.document_index[0]))
         self._expect("items up to the end of the last document", items, int(self.document_index[-1]))
-        if items == 0:
+        if items != len(self.document_index) - 1:
+            raise FormatError(
+                "this data set's items are not documents",
+                where=self.path,
+                expected=len(self.document_index) - 1,
+                found=items,
+            )
+
+    def _size_of_tokens(self) -> int:
+        """Check the first place, and return the bytes of tokens that the index speaks of."""
+        if len(self.sizes) == 0:
             return 0
         self._expect("place of the first item", 0, int(self.pointers[0]))
         return int(self.pointers[-1]) + int(self.sizes[-1]) * self.dtype.itemsize
@@ -156,6 +190,15 @@ def _map(path: Path, dtype: str | np.dtype, offset: int, count: int) -> NDArray[
     if count == 0:
         return np.empty(0, dtype=dtype)  # an empty file cannot be mapped
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(count,)).view(np.ndarray)
+
+
+def data_set_files(prefix: Path) -> tuple[Path, Path]:
+    """Return where a data set's tokens and its index lie.
+
+    Raises:
+        InputError: When the prefix is no file's name.
+    """
+    return _beside(prefix, ".bin"), _beside(prefix, ".idx")
 
 
 def _size_of(path: Path) -> int:

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from treering.errors import IntegrityError
-from treering.neox import index_maps
-from treering.neox.index_maps import IndexMaps, Plan, build_documents_and_shuffle, map_path, sample_blocks
+from treering.order import index_maps
+from treering.order.index_maps import IndexMaps, Plan, build_documents_and_shuffle, map_path, sample_blocks
 from treering.provenance.progress import SILENCE, Progress
 
 _MUCH = 0.5

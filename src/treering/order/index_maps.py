@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +38,14 @@ class Plan:
         sizes: Tokens of each document, EOD included, int32 [documents].
         samples: How many samples are asked for; as many epochs are taken as that needs.
         sequence_length: Inputs of a sample, which holds one token more.
+        number: Which of the run's data sets it is, from 0.
     """
 
     sizes: NDArray[np.integer]
     samples: int
     sequence_length: int
     seed: int
+    number: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what no maps can be built from.
@@ -76,7 +79,7 @@ class Plan:
     @property
     def name(self) -> str:
         """What GPT-NeoX calls maps built from this, between the data set's name and the map's."""
-        return f"train_0_indexmap_{self.samples}ns_{self.sequence_length}sl_{self.seed}s"
+        return f"train_{self.number}_indexmap_{self.samples}ns_{self.sequence_length}sl_{self.seed}s"
 
 
 def samples_wanted(steps: int, global_batch_size: int, weight: float = 1.0) -> int:
@@ -157,8 +160,8 @@ def write_index_maps(plan: Plan, prefix: Path, progress: Progress = SILENCE) -> 
     with progress.task("index maps", plan.samples_built, "samples") as task:
         task.note("shuffling")
         documents, shuffled = build_documents_and_shuffle(plan)
-        _write(map_path(prefix, "doc_idx"), documents.dtype, documents.shape, _pieces(documents))
-        _write(map_path(prefix, "shuffle_idx"), shuffled.dtype, shuffled.shape, _pieces(shuffled))
+        write_array(map_path(prefix, "doc_idx"), documents)
+        write_array(map_path(prefix, "shuffle_idx"), shuffled)
         del shuffled
         task.note("cutting samples")
         kind = np.dtype(sample_type(plan))
@@ -242,7 +245,7 @@ def open_index_maps(prefix: Path) -> IndexMaps:
             found=match[1],
             expected="packed",
         )
-    documents, samples, shuffled = (_map(map_path(prefix, kind)) for kind in KINDS)
+    documents, samples, shuffled = (map_array(map_path(prefix, kind)) for kind in KINDS)
     for array, kind, shape in ((documents, KINDS[0], "[n]"), (samples, KINDS[1], "[n + 1, 2]"), (shuffled, KINDS[2], "[n]")):
         if array.ndim != shape.count(",") + 1 or (array.ndim == 2 and array.shape[1] != 2):
             raise FormatError(
@@ -269,7 +272,13 @@ def map_path(prefix: Path, kind: str) -> Path:
     return prefix.with_name(f"{prefix.name}_{kind}.npy")
 
 
-def _map(path: Path) -> NDArray[np.integer]:
+def map_array(path: Path) -> NDArray[Any]:
+    """Map an array of whole numbers in numpy's format.
+
+    Raises:
+        InputError: When it is missing.
+        FormatError: When it is none.
+    """
     try:
         with path.open("rb") as file:
             if (magic := file.read(len(np.lib.format.MAGIC_PREFIX))) != np.lib.format.MAGIC_PREFIX:
@@ -282,6 +291,15 @@ def _map(path: Path) -> NDArray[np.integer]:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
         raise FormatError("this is no index map", where=path, expected="whole numbers", found=getattr(array, "dtype", "a file"))
     return array
+
+
+def write_array(path: Path, array: NDArray[np.integer]) -> None:
+    """Write an array with the bytes of `numpy.save`.
+
+    Raises:
+        StorageError: When it cannot be written.
+    """
+    _write(path, array.dtype, array.shape, _pieces(array))
 
 
 def _write(path: Path, kind: np.dtype, shape: tuple[int, ...], blocks: Iterator[NDArray[np.integer]]) -> None:

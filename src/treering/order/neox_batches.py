@@ -1,18 +1,18 @@
 """What GPT-NeoX trained on in a batch, and when it trained on a document: from its index maps and its tokens."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from treering.corpus.indexed import IndexedData, IndexedPart
 from treering.errors import InputError, IntegrityError
-from treering.neox import index_maps
-from treering.neox.checking import refuse_other_documents
-from treering.neox.index_maps import IndexMaps, open_index_maps, steps_trained
-from treering.tokens.indexed import IndexedData
+from treering.order import index_maps
+from treering.order.index_maps import IndexMaps, open_index_maps, steps_trained
+from treering.order.map_checks import refuse_other_documents
 
 _MOST_DOCUMENTS = 10_000_000  # of a sample: empty ones count
 
@@ -29,7 +29,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class NeoXBatches:
-    """The batches of a GPT-NeoX run on one data set, by random access.
+    """The batches of a GPT-NeoX run on one data set, by random access; sequences are its samples, as the maps number them.
 
     Batch n is positions [n × batch, (n + 1) × batch): rank r of W takes the r-th W-th of each micro-batch over all ranks, so
     how it was spread over GPUs is in no batch.
@@ -41,7 +41,7 @@ class NeoXBatches:
         InputError: When the maps hold fewer batches than that.
     """
 
-    data: IndexedData
+    data: IndexedData | IndexedPart
     maps: IndexMaps
     global_batch_size: int
     steps: int
@@ -56,6 +56,16 @@ class NeoXBatches:
                 found=self.steps,
             )
 
+    @property
+    def sequence_length(self) -> int:
+        """The inputs of a sample, in tokens."""
+        return self.maps.sequence_length
+
+    @property
+    def sequences(self) -> int:
+        """How many samples there are."""
+        return len(self.maps.shuffled)
+
     def batch(self, step: int) -> NDArray[np.int64]:
         """Return the tokens of batch `step`, int64 [batch, sequence_length + 1]: inputs [:, :-1], targets [:, 1:].
 
@@ -63,9 +73,13 @@ class NeoXBatches:
             InputError: When there is no such batch.
             IntegrityError: When the maps are not such as GPT-NeoX builds.
         """
-        return np.stack([self.tokens(sample) for sample in self.samples(step).tolist()])
+        return np.stack([self.tokens(sample) for sample in self.sequence_ids(step).tolist()])
 
-    def samples(self, step: int) -> NDArray[np.int64]:
+    def epoch(self, position: int) -> None:  # noqa: ARG002
+        """Return None: all epochs are shuffled together."""
+        return
+
+    def sequence_ids(self, step: int) -> NDArray[np.int64]:
         """Return the samples of batch `step`, int64 [batch].
 
         Raises:
@@ -74,11 +88,22 @@ class NeoXBatches:
         """
         if not 0 <= step < self.steps:
             raise InputError("there is no such batch", where=self.maps.prefix, expected=f"0 to {self.steps - 1}", found=step)
-        start = step * self.global_batch_size
-        found = np.asarray(self.maps.shuffled[start : start + self.global_batch_size], dtype=np.int64)
-        if found.min() < 0 or found.max() >= len(self.maps.shuffled) or len(np.unique(found)) < len(found):
-            raise self._no_maps(f"samples of batch {step}: {found[:8].tolist()} …")
+        return self.samples_at(step * self.global_batch_size, self.global_batch_size)
+
+    def samples_at(self, position: int, count: int) -> NDArray[np.int64]:
+        """Return the samples at so many positions, int64 [count].
+
+        Raises:
+            IntegrityError: When one is no sample, or among them twice.
+        """
+        found = np.asarray(self.maps.shuffled[position : position + count], dtype=np.int64)
+        if len(found) and (found.min() < 0 or found.max() >= len(self.maps.shuffled) or len(np.unique(found)) < len(found)):
+            raise self._no_maps(f"samples from position {position} on: {found[:8].tolist()} …")
         return found
+
+    def places_of(self, samples: Sequence[int]) -> list[int]:
+        """Return the positions of some samples, ascending."""
+        return list(_places(self.maps.shuffled, samples))
 
     def tokens(self, sample: int) -> NDArray[np.int64]:
         """Return the tokens of a sample, int64 [sequence_length + 1].
@@ -86,10 +111,17 @@ class NeoXBatches:
         Raises:
             IntegrityError: When the maps are not such as GPT-NeoX builds.
         """
+        return np.concatenate([self.data.tokens[start:stop] for start, stop in self.ranges(sample)]).astype(np.int64)
+
+    def ranges(self, sequence_id: int) -> list[tuple[int, int]]:
+        """Return which of the flat tokens [start, stop) a sample is made of, in order.
+
+        Raises:
+            IntegrityError: When the maps are not such as GPT-NeoX builds.
+        """
         width = self.data.dtype.itemsize
-        firsts = ((int(self.data.pointers[piece.document]) // width + piece.start, piece) for piece in self.pieces(sample))
-        parts = [self.data.tokens[first : first + piece.stop - piece.start] for first, piece in firsts]
-        return np.concatenate(parts).astype(np.int64)
+        firsts = ((int(self.data.pointers[piece.document]) // width, piece) for piece in self.pieces(sequence_id))
+        return [(first + piece.start, first + piece.stop) for first, piece in firsts]
 
     def pieces(self, sample: int) -> list[Piece]:
         """Return what a sample is made of, in order.
@@ -125,9 +157,41 @@ class NeoXBatches:
             raise InputError("there is no such document", expected=f"0 to {len(self.data.sizes) - 1}", found=document)
         if not self.data.sizes[document]:
             return []
-        samples = sorted({sample for place in _places(self.maps.documents, [document]) for sample in self._samples_at(place)})
-        eaten = self.maps.shuffled[: self.steps * self.global_batch_size]
+        return self._steps_of(self._samples_of([document]), self.steps)
+
+    def steps_of_sequence(self, sequence_id: int, steps: int) -> list[int]:
+        """Return the batches n < `steps` that hold a sample: one, or none.
+
+        Raises:
+            IndexError: When there is no such sample.
+        """
+        if not 0 <= sequence_id < self.sequences:
+            raise IndexError(f"sample {sequence_id} is not in [0, {self.sequences})")
+        return self._steps_of([sequence_id], steps)
+
+    def sequences_with_tokens(self, start: int, stop: int) -> list[int]:
+        """Return the samples that hold any of the flat tokens [start, stop), as input or as target, ascending.
+
+        Raises:
+            IntegrityError: When the maps are not such as GPT-NeoX builds.
+        """
+        width = self.data.dtype.itemsize
+        first = max(0, bisect_right(self.data.pointers, start * width) - 1)
+        documents = list(range(first, bisect_left(self.data.pointers, stop * width)))
+        return [
+            sample
+            for sample in self._samples_of(documents)
+            if any(begin < stop and end > start for begin, end in self.ranges(sample))
+        ]
+
+    def _steps_of(self, samples: list[int], steps: int) -> list[int]:
+        eaten = self.maps.shuffled[: steps * self.global_batch_size]
         return sorted({position // self.global_batch_size for position in _places(eaten, samples)})
+
+    def _samples_of(self, documents: list[int]) -> list[int]:
+        """Return the samples that hold any token of some documents, and neighbours that may hold none, ascending."""
+        places = _places(self.maps.documents, documents)
+        return sorted({sample for place in places for sample in self._samples_at(place)})
 
     def _samples_at(self, place: int) -> range:
         """Return the samples that hold a token of the document at a place of the document index."""
@@ -146,13 +210,13 @@ class NeoXBatches:
         )
 
 
-def _places(entries: NDArray[np.integer], wanted: list[int]) -> Iterator[int]:
+def _places(entries: NDArray[np.integer], wanted: Sequence[int]) -> Iterator[int]:
     """Yield where any of the wanted numbers stands, ascending."""
     for start in range(0, len(entries), index_maps.BLOCK):
         yield from (start + np.flatnonzero(np.isin(entries[start : start + index_maps.BLOCK], wanted))).tolist()
 
 
-def open_batches(data: Path, maps: Path, global_batch_size: int, steps: int | None = None) -> NeoXBatches:
+def open_neox_batches(data: Path, maps: Path, global_batch_size: int, steps: int | None = None) -> NeoXBatches:
     """Open a data set and its index maps; that they belong together is looked at by their counts, and by what is looked up.
 
     Args:

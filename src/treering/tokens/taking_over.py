@@ -1,0 +1,106 @@
+"""Documents that are tokens already: copied block by block, each token looked at."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from treering.config.consistency import LARGEST_UINT16_VOCABULARY
+from treering.corpus.data_sets import Part
+from treering.corpus.indexed import IndexedData, IndexedWriter
+from treering.errors import CorpusError, FormatError
+from treering.provenance.progress import Task
+from treering.tokens.tokenizer import Tokenizer
+
+_BLOCK_TOKENS = 1 << 21
+_BLOCK_DOCUMENTS = 1 << 16
+
+
+class TakenOver(NamedTuple):
+    """Bytes of text that the tokens stand for, and how many documents end with EOD."""
+
+    text_bytes: int
+    ended_documents: int
+
+
+def take_over(parts: Sequence[Part], writer: IndexedWriter, tokenizer: Tokenizer, task: Task) -> TakenOver:
+    """Append the documents of some data sets, as they are; memory does not grow with them.
+
+    Args:
+        tokenizer: What the tokens were made with: it says what they stand for.
+        task: Told of every token read.
+
+    Raises:
+        CorpusError: When a token is none of the tokenizer's.
+        FormatError: When a data set is none, or its documents do not lie one after another.
+    """
+    lengths, end, text_bytes, ended = tokenizer.byte_lengths(), tokenizer.end_of_document_id, 0, 0
+    for part in parts:
+        data = IndexedData(Path(part.source))
+        for numbers in _blocks(data.sizes, part.range):
+            tokens, sizes = _read_block(data, numbers, part.source)
+            _refuse_unknown_tokens(tokens, sizes, numbers, len(lengths), part.source)
+            text_bytes += int(lengths[tokens].sum(dtype=np.int64))
+            ended += int(np.count_nonzero(tokens[(np.cumsum(sizes) - 1)[sizes > 0]] == end))
+            writer.append(tokens, sizes)
+            task.advance(len(tokens))
+    return TakenOver(text_bytes, ended)
+
+
+def token_type_of(parts: Sequence[Part], vocabulary: int) -> str:
+    """Return the integer type for the tokens of some data sets: their own where all have one that a run reads.
+
+    Raises:
+        FormatError: When a data set is none.
+    """
+    found = {IndexedData(Path(part.source)).dtype.name for part in parts}
+    if len(found) == 1 and (own := next(iter(found))) in ("uint16", "int32"):
+        return own
+    return "uint16" if vocabulary < LARGEST_UINT16_VOCABULARY else "int32"
+
+
+def _blocks(sizes: NDArray[np.integer], numbers: range) -> Iterator[range]:
+    """Yield the documents in blocks of about so many tokens, a longer document by itself."""
+    start = numbers.start
+    while start < numbers.stop:
+        ends = np.cumsum(sizes[start : min(numbers.stop, start + _BLOCK_DOCUMENTS)], dtype=np.int64)
+        count = max(1, int(np.searchsorted(ends, _BLOCK_TOKENS, side="right")))
+        yield range(start, start + count)
+        start += count
+
+
+def _read_block(data: IndexedData, numbers: range, source: str) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    width, sizes = data.dtype.itemsize, np.asarray(data.sizes[numbers.start : numbers.stop])
+    places = np.asarray(data.pointers[numbers.start : numbers.stop])
+    first = (
+        sum(map(int, (data.pointers[numbers.start - 1], int(data.sizes[numbers.start - 1]) * width))) if numbers.start else 0
+    )
+    expected = first + (np.cumsum(sizes, dtype=np.int64) - sizes) * width
+    if (odd := np.flatnonzero((places != expected) | (sizes < 0))).size:
+        number = int(odd[0])
+        raise FormatError(
+            "a document does not begin where the one before ends",
+            where=f"{source}.idx, document {numbers.start + number}",
+            expected=f"byte {expected[number]}",
+            found=f"byte {places[number]}, of {sizes[number]} tokens",
+        )
+    start = first // width
+    return data.tokens[start : start + int(sizes.sum(dtype=np.int64))], sizes
+
+
+def _refuse_unknown_tokens(
+    tokens: NDArray[np.integer], sizes: NDArray[np.integer], numbers: range, vocabulary: int, source: str
+) -> None:
+    if not len(tokens) or (int(tokens.min()) >= 0 and int(tokens.max()) < vocabulary):
+        return
+    place = int(np.flatnonzero((tokens < 0) | (tokens >= vocabulary))[0])
+    number = int(np.searchsorted(np.cumsum(sizes), place, side="right"))
+    raise CorpusError(
+        "a token is none of the tokenizer's",
+        where=f"{source}.bin, document {numbers.start + number}",
+        expected=f"0 to {vocabulary - 1}",
+        found=int(tokens[place]),
+        advice="name the tokenizer.json that the data set was made with, as tokens.tokenizer.path",
+    )

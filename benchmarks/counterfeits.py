@@ -30,7 +30,7 @@ from treering.checkpoints.state import TrainingState, initial_state, named_tenso
 from treering.config.run_directory import RunDirectory, open_run
 from treering.config.schema import Recipe
 from treering.corpus.stage import prepare_corpus
-from treering.order.batches import Batches
+from treering.order.batches import FlatBatches
 from treering.order.stage import open_batches, prepare_order
 from treering.provenance.environment import describe_machine
 from treering.tokens.stage import prepare_tokens
@@ -49,7 +49,7 @@ SMALL = "\n  ".join(("hidden_size: 64", "num_hidden_layers: 2", "num_attention_h
 
 
 @dataclass(frozen=True)
-class Swapped(Batches):
+class Swapped(FlatBatches):
     """Batches of which some are given in place of others."""
 
     instead: tuple[tuple[int, int], ...] = ()
@@ -60,7 +60,7 @@ class Swapped(Batches):
 
 
 @dataclass(frozen=True)
-class OneToken(Batches):
+class OneToken(FlatBatches):
     """Batches of which one has one token that is not the corpus's."""
 
     changed: int = 0
@@ -79,7 +79,7 @@ def clone(state: TrainingState) -> TrainingState:
     return TrainingState(state.step, *groups)
 
 
-def go(state: TrainingState, batches: Batches, recipe: Recipe, updates: int) -> Outcome:
+def go(state: TrainingState, batches: FlatBatches, recipe: Recipe, updates: int) -> Outcome:
     """Train on, from a copy."""
     state = clone(state)
     return Outcome(list(islice(steps(state, batches, recipe), updates)), clone(state))
@@ -104,7 +104,7 @@ class Trial:
     """What a publisher starts a segment with."""
 
     state: TrainingState
-    batches: Batches
+    batches: FlatBatches
     recipe: Recipe
     updates: int
     stranger: TrainingState  # of a run with another weight seed, at the same step
@@ -118,7 +118,7 @@ class Trial:
         """The recipe, done."""
         return self.outcome
 
-    def with_batches(self, kind: type[Batches], **more: Any) -> Outcome:
+    def with_batches(self, kind: type[FlatBatches], **more: Any) -> Outcome:
         """The recipe on other batches."""
         given = self.batches
         other = kind(given.tokens, given.order, given.sequence_length, given.global_batch_size, **more)

@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor
 from treering.checkpoints.state import initial_state, weights_digest
 from treering.config.schema import Recipe
 from treering.model.network import GPTNeoX
-from treering.order.batches import Batches
+from treering.order.batches import FlatBatches
 from treering.order.stage import arrange
 from treering.provenance.environment import describe_machine, launched_as
 from treering.training.determinism import set_arithmetic
@@ -45,7 +45,7 @@ ENGINES = ("DDP", "moments", "FSDP2", "weights")
 class Native:
     """FSDP2 with its own sums, one update at a time."""
 
-    def __init__(self, recipe: Recipe, batches: Batches, rank: int, world_size: int) -> None:
+    def __init__(self, recipe: Recipe, batches: FlatBatches, rank: int, world_size: int) -> None:
         self.network = GPTNeoX(recipe.model)
         self.network.load_state_dict(initial_state(recipe.model).weights)
         mesh = init_device_mesh("cpu", (world_size,))
@@ -69,13 +69,13 @@ class Native:
         self._update += 1
 
 
-def made_up(size: str, micro_batches: int, tokens: int) -> tuple[Recipe, Batches]:
+def made_up(size: str, micro_batches: int, tokens: int) -> tuple[Recipe, FlatBatches]:
     """Return a recipe and its batches."""
     recipe = recipe_of(size, micro_batches, tokens)
     return recipe, arrange(recipe, (torch.arange(200_000) * 7919 % 8000).numpy().astype("uint16"))
 
 
-def open_engine(name: str, recipe: Recipe, batches: Batches, ranks: Ranks) -> Callable[[], object]:
+def open_engine(name: str, recipe: Recipe, batches: FlatBatches, ranks: Ranks) -> Callable[[], object]:
     """Return what does an update."""
     if name in ("DDP", "FSDP2"):
         return (Peer if name == "DDP" else Native)(recipe, batches, ranks.rank, ranks.world_size).advance
@@ -92,7 +92,7 @@ def measure(name: str, size: str, updates: int) -> None:
             print(*found, flush=True)
 
 
-def found_of(name: str, recipe: Recipe, batches: Batches, ranks: Ranks, updates: int) -> list[float]:
+def found_of(name: str, recipe: Recipe, batches: FlatBatches, ranks: Ranks, updates: int) -> list[float]:
     """Return an engine's seconds of an update, and what it holds between updates and at most, in MiB.
 
     A function of its own, so that DDP's reducer goes before its group does: the other way round torch 2.13 can hang.

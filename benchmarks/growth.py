@@ -81,7 +81,7 @@ def prepare(folder: Path) -> None:
         stage(run)
         seconds[name] = time.perf_counter() - start
     batches, taken = open_batches(run), []
-    for step in np.random.RandomState(1).randint(0, batches.order.sequences // BATCH, 50):
+    for step in np.random.RandomState(1).randint(0, batches.sequences // BATCH, 50):
         start = time.perf_counter()
         batches.batch(int(step))
         taken.append(1e3 * (time.perf_counter() - start))

@@ -1,7 +1,7 @@
 """GPT-NeoX's order at Pythia's scale: `make bench-neox-order`, or `python benchmarks/neox_order.py`.
 
 Index maps of 147,164,160 samples of 2,048 tokens, Pythia's, and of a thousandth, a hundredth and a tenth of it: written with
-`neox.index_maps`, compared with the data set by `neox.checking`, a batch's samples and a document's steps looked up. The
+`order.index_maps`, compared with the data set by `order.map_checks`, a batch's samples and a document's steps looked up. The
 documents are made up: 211 million at full scale, log-normal lengths, 207 billion tokens, so that two epochs are needed, as for
 the Pile. Each scale in a process of its own. The peer, at the smallest scale alone, is the plain walk of the tests, which goes
 from sample to sample in Python as GPT-NeoX's compiled helper does.
@@ -61,7 +61,7 @@ def measure(scale: float, folder: Path) -> dict[str, Any]:
         **taken,
         "disk_bytes": sum(map_path(prefix, kind).stat().st_size for kind in KINDS),
         "memory_bytes": memory,
-        "batch_ms": milliseconds(lambda: batches.samples(int(drawn.randint(len(maps.shuffled) // BATCH)))),
+        "batch_ms": milliseconds(lambda: batches.sequence_ids(int(drawn.randint(len(maps.shuffled) // BATCH)))),
         "steps_ms": milliseconds(lambda: batches.steps_of_document(int(drawn.randint(len(sizes)))), 3),
         "plain_seconds": plain_walk(plan) if scale == min(SCALES) else None,
     }

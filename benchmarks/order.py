@@ -67,7 +67,7 @@ def measure(sequences: int, folder: Path) -> dict[str, Any]:
         "ready_seconds": opened,
         "which_sequences_ms": milliseconds(batches.sequence_ids, EPOCHS * steps),
         "tokens_ms": milliseconds(batches.batch, EPOCHS * steps, 5, again=True),
-        "which_steps_ms": milliseconds(lambda sequence: batches.steps_of_sequence(sequence, EPOCHS * steps), sequences),
+        "which_steps_ms": milliseconds(lambda sequence: batches.steps_of_sequences([sequence], EPOCHS * steps)[0], sequences),
         "index_ready_seconds": made,
         "index_bytes": index.nbytes,
         "index_which_sequences_ms": milliseconds(lambda step: np.array(index[step * BATCH : (step + 1) * BATCH]), steps),

@@ -25,7 +25,7 @@ from treering.checkpoints.state import initial_state
 from treering.config.reading import parse_recipe
 from treering.config.schema import Recipe
 from treering.model.network import GPTNeoX
-from treering.order.batches import Batches
+from treering.order.batches import FlatBatches
 from treering.order.stage import arrange
 from treering.provenance.environment import describe_machine, launched_as
 from treering.training.determinism import set_arithmetic
@@ -65,7 +65,7 @@ def recipe_of(size: str, micro_batches: int, tokens: int, stage: int = 0) -> Rec
 class Peer:
     """DDP, one update at a time."""
 
-    def __init__(self, recipe: Recipe, batches: Batches, rank: int, world_size: int) -> None:
+    def __init__(self, recipe: Recipe, batches: FlatBatches, rank: int, world_size: int) -> None:
         network = GPTNeoX(recipe.model)
         network.load_state_dict(initial_state(recipe.model).weights)
         self._network, self._batches, self._training = DistributedDataParallel(network), batches, recipe.training
@@ -101,7 +101,7 @@ def measure(recipe: Recipe, title: str, updates: int, segments: int) -> None:
 Times = dict[str, list[float]]
 
 
-def take_turns(recipe: Recipe, batches: Batches, ranks: Ranks, updates: int, segments: int) -> tuple[Times, Times]:
+def take_turns(recipe: Recipe, batches: FlatBatches, ranks: Ranks, updates: int, segments: int) -> tuple[Times, Times]:
     """Return each one's seconds of an update, of the clock and of the processor.
 
     A function of its own, so that DDP's reducer goes before its group does: the other way round torch 2.13 can hang.

@@ -28,7 +28,7 @@ from treering.checkpoints.state import initial_state
 from treering.config.reading import parse_recipe
 from treering.config.schema import ModelSection, Recipe
 from treering.model.network import GPTNeoX
-from treering.order.batches import Batches
+from treering.order.batches import FlatBatches
 from treering.order.stage import arrange
 from treering.training.determinism import set_arithmetic
 from treering.training.steps import steps
@@ -65,7 +65,7 @@ def recipe_of(name: str, precision: str, compiled: bool = False) -> Recipe:
     return parse_recipe(json.dumps(sections), name)
 
 
-def batches_of(recipe: Recipe) -> Batches:
+def batches_of(recipe: Recipe) -> FlatBatches:
     """Return batches of made-up tokens, frequent and rare ones as in text."""
     numbers = np.random.RandomState(1).zipf(1.3, 1 << 20)
     return arrange(recipe, (numbers % (recipe.model.vocab_size - 1)).astype(np.uint16))

@@ -16,7 +16,7 @@ from treering.config.reading import parse_recipe
 from treering.config.run_directory import RunDirectory, open_run
 from treering.config.schema import Recipe
 from treering.corpus.stage import prepare_corpus
-from treering.order.batches import Batches
+from treering.order.batches import FlatBatches
 from treering.order.stage import arrange, prepare_order
 from treering.provenance.progress import Progress
 from treering.tokens.stage import prepare_tokens
@@ -90,7 +90,7 @@ def prepare(recipe: Path, runs: Path) -> RunDirectory:
     return run
 
 
-def synthetic_batches(recipe: Recipe, tokens: int = 3000) -> Batches:
+def synthetic_batches(recipe: Recipe, tokens: int = 3000) -> FlatBatches:
     """The recipe's batches over made-up tokens that have something to be learnt."""
     numbers = np.arange(tokens)
     return arrange(recipe, ((numbers * numbers // 7 + numbers) % (recipe.model.vocab_size - 1)).astype(np.uint16))

@@ -50,7 +50,7 @@ def test_any_epoch_of_any_seed_is_a_permutation(size: int, seed: int, epoch: int
 def test_steps_and_sequences_answer_each_other(sequences: int, seed: int, size: int, steps: int, length: int) -> None:
     batches = FlatBatches(np.arange(sequences * length + 1), Order(sequences, seed), length, size)
     forward = {(step, int(s)) for step in range(steps) for s in batches.sequence_ids(step)}
-    backward = {(step, s) for s in range(sequences) for step in batches.steps_of_sequence(s, steps)}
+    backward = {(step, s) for s in range(sequences) for step in batches.steps_of_sequences([s], steps)[0]}
     assert forward == backward
 
 

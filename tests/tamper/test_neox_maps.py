@@ -132,7 +132,7 @@ def test_a_batch_size_that_does_not_fit_the_name_and_more_updates_than_samples_a
     with pytest.raises(InputError, match="fewer samples"):
         open_neox_batches(data, maps, 2, 1000)
     with pytest.raises(InputError, match="no such batch"):
-        open_neox_batches(data, maps, 2, 5).samples(5)
+        open_neox_batches(data, maps, 2, 5).sequence_ids(5)
 
 
 def test_a_name_that_lies_about_its_size_is_refused_before_anything_is_built(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from indexed_making import take_data_sets
 
 from treering.config.reading import parse_recipe, read_recipe
+from treering.config.run_directory import RunDirectory
 from treering.config.schema import TrainedTokenizer
 from treering.config.yaml_text import write_yaml
 from treering.errors import InputError, RecipeError
@@ -61,7 +63,7 @@ def test_every_field_is_what_the_configuration_says(tmp_path: Path, around: Surr
     assert training["optimizer"]["learning_rate"] == 1e-3
     assert recipe["checkpoints"]["at"] == (0, 1, 2)
     assert recipe["checkpoints"]["every"] == 100
-    assert recipe["order"] == {"seed": 1234, "sequence_length": 32}
+    assert recipe["order"] == {"name": "treering", "seed": 1234, "sequence_length": 32}
 
 
 def test_what_is_left_out_is_as_gpt_neox_takes_it(tmp_path: Path, around: Surroundings) -> None:
@@ -172,7 +174,7 @@ def test_pythias_configurations_become_recipes_and_come_back(shared_data: Path, 
         first = parse_recipe(recipe, path.stem)
         assert first.training.global_batch_size == 1024
         assert first.training.schedule.warmup_steps == 1430
-        (tmp_path / "config.yml").write_text(json.dumps(to_config(first, 16)), encoding="utf-8")
+        (tmp_path / "config.yml").write_text(json.dumps(to_config(first, 16, tmp_path)), encoding="utf-8")
         again = to_recipe(read_configs([tmp_path / "config.yml"]), path.stem, Surroundings(16, around.tokenizer, around.corpus))
         second = parse_recipe(write_yaml(again.recipe), path.stem)
         assert {name: getattr(second, name) for name in SECTIONS} == {name: getattr(first, name) for name in SECTIONS}
@@ -183,3 +185,70 @@ def test_pythias_configurations_become_recipes_and_come_back(shared_data: Path, 
         assert (first.training.device, first.training.precision) == (preset.training.device, preset.training.precision)
         read += 1
     assert read == 16
+
+
+def test_data_sets_go_into_a_recipe_in_gpt_neoxs_order_and_back(
+    treering: Any, tmp_path: Path, around: Surroundings, tiny_run: RunDirectory
+) -> None:
+    folder = take_data_sets(tiny_run, tmp_path / "data")
+    blended = CONFIG.replace(
+        '"train-data-paths": ["/data/a"]', '"train-data-paths": ["/a", "/b"], "train-data-weights": [3.0, 1]'
+    )
+    (tmp_path / "one.yml").write_text(CONFIG, encoding="utf-8")
+    (tmp_path / "two.yml").write_text(blended, encoding="utf-8")
+    call = ("--gpus", 8, "--tokenizer", around.tokenizer)
+    one = ("--data", folder / "train", "--validation", folder / "validation")
+    two = (*one, "--data", folder / "validation", "--validation", folder / "validation")
+    for name, data in (("one", one), ("two", two)):
+        code, out, err = treering("neox", "recipe", f"{name}.yml", *call, *data)
+        assert code == 0, err
+        assert "order of the data" not in out
+        code, out, err = treering("neox", "config", f"{name}.yaml", "--gpus", 8, "--out", f"{name}-again.yml")
+        assert code == 0, err
+        assert "order of its own" not in out
+        assert f"treering prepare {name}.yaml" in out
+        written = json.loads((tmp_path / f"{name}-again.yml").read_text())
+        back = ("--data", written["train_data_paths"][0], "--validation", written["valid_data_paths"][0])
+        again = data if name == "two" else back
+        (tmp_path / f"{name}-again.yml").rename(tmp_path / f"{name}.again.yml")
+        code, out, err = treering("neox", "recipe", f"{name}.again.yml", "--name", f"{name}-again", *call, *again)
+        assert code == 0, err
+    recipe = read_recipe(tmp_path / "two.yaml")
+    assert recipe.order.name == "neox-v1"
+    assert [(source.neox, source.weight) for source in recipe.corpus.indexed] == [
+        (str(folder / "train"), 3.0),
+        (str(folder / "validation"), 1.0),
+    ]
+    assert read_recipe(tmp_path / "two-again.yaml").model_dump(exclude={"name"}) == recipe.model_dump(exclude={"name"})
+    tokens = tmp_path / "runs" / "one" / "tokens"
+    assert read_recipe(tmp_path / "one-again.yaml").corpus.indexed[0].neox == str(tokens / "train")
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        (("--validation", "a"), "give --data too"),
+        (("--data", "a", "--data", "b", "--validation", "c"), "one for each of 2 --data, or none"),
+        (("--data", "a"), "train_data_paths: there are 2, but 1 --data"),
+    ],
+)
+def test_data_sets_that_do_not_fit_are_refused(
+    treering: Any, tmp_path: Path, around: Surroundings, more: tuple[str, ...], problem: str
+) -> None:
+    blended = CONFIG.replace('"train-data-paths": ["/data/a"]', '"train-data-paths": ["/a", "/b"]')
+    (tmp_path / "two.yml").write_text(blended, encoding="utf-8")
+    code, _, err = treering("neox", "recipe", "two.yml", "--gpus", 8, "--tokenizer", around.tokenizer, *more)
+    assert (code, problem in " ".join(err.split())) == (2, True), err
+
+
+def test_data_that_treering_orders_otherwise_is_said(treering: Any, tmp_path: Path, around: Surroundings) -> None:
+    (tmp_path / "one.yml").write_text(CONFIG.replace('"train-data-paths": ["/data/a"]', '"data-path": "/a"'), encoding="utf-8")
+    code, out, err = treering("neox", "recipe", "one.yml", "--gpus", 8, "--tokenizer", around.tokenizer, "--data", "a")
+    assert code == 0, err
+    assert "half a per cent fewer samples" in out
+    assert "the last documents are held out" in out
+    recipe = json.loads(json.dumps(read_recipe(tmp_path / "one.yaml").model_dump(mode="json")))
+    recipe["model"]["seed"] = 5
+    (tmp_path / "seeds.yaml").write_text(json.dumps(recipe), encoding="utf-8")
+    code, _, err = treering("neox", "config", "seeds.yaml", "--gpus", 8)
+    assert (code, "one seed for both" in " ".join(err.split())) == (2, True)

@@ -1,4 +1,4 @@
-"""FlatBatches: which tokens each update eats, and which updates ate a sequence or a token."""
+"""Batches: which tokens each update eats, and which updates ate a sequence or a token."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ import pytest
 from training_making import resolve
 
 from treering.errors import InputError
-from treering.order.batches import FlatBatches, count_sequences
+from treering.order.batches import FlatBatches, count_sequences, positions_of
 from treering.order.order import Order
 from treering.order.stage import arrange
 
@@ -15,7 +15,7 @@ LENGTH = 5
 
 
 def batches(sequences: int = 12, seed: int = 3, size: int = 4) -> FlatBatches:
-    """FlatBatches over tokens that are their own places."""
+    """Batches over tokens that are their own places."""
     return FlatBatches(np.arange(sequences * LENGTH + 1), Order(sequences, seed), LENGTH, size)
 
 
@@ -44,7 +44,7 @@ def test_one_epoch_of_batches_has_every_token_once_as_input_and_once_as_target()
 def test_batches_follow_each_other_without_gap_or_overlap_across_epochs(size: int) -> None:
     own = batches(sequences=12, size=size)
     steps = -(-3 * 12 // size)
-    positions = np.concatenate([own.positions(step) for step in range(steps)])
+    positions = np.concatenate([positions_of(step, own.global_batch_size) for step in range(steps)])
     assert np.array_equal(positions, np.arange(steps * size))
     ids = np.concatenate([own.sequence_ids(step) for step in range(steps)])[: 3 * 12]
     for epoch in ids.reshape(3, 12):
@@ -76,14 +76,14 @@ def test_the_steps_of_a_sequence_are_the_batches_that_hold_it() -> None:
     for step in range(steps):
         for sequence in own.sequence_ids(step):
             held[int(sequence)].append(step)
-    assert {sequence: own.steps_of_sequence(sequence, steps) for sequence in range(12)} == held
+    assert {sequence: own.steps_of_sequences([sequence], steps)[0] for sequence in range(12)} == held
     assert Counter(len(found) for found in held.values()) == {3: 3, 4: 9}  # 45 positions over 12 sequences
 
 
 @pytest.mark.parametrize("sequence", [-1, 12, 10**12])
 def test_a_sequence_that_is_not_there_has_no_steps_but_an_error(sequence: int) -> None:
     with pytest.raises(IndexError, match="not in"):
-        batches().steps_of_sequence(sequence, 3)
+        batches().steps_of_sequences([sequence], 3)
 
 
 def test_a_token_is_found_in_every_sequence_that_holds_it_as_input_or_target() -> None:
@@ -123,5 +123,5 @@ def test_the_order_of_three_hundred_billion_tokens_answers_anywhere() -> None:
         ids = own.sequence_ids(step).tolist()
         assert len(set(ids)) == 1024
         assert own.batch(step).shape == (1024, 2049)
-        assert all(step in own.steps_of_sequence(sequence, step + 1) for sequence in ids[:3])
-    assert own.steps_of_sequence(int(own.sequence_ids(71_500)[0]), 143_000) == [71_500]  # less than one epoch
+        assert all(step in own.steps_of_sequences([sequence], step + 1)[0] for sequence in ids[:3])
+    assert own.steps_of_sequences([int(own.sequence_ids(71_500)[0])], 143_000)[0] == [71_500]  # less than one epoch

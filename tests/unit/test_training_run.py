@@ -27,6 +27,7 @@ from treering.errors import (
     StorageError,
 )
 from treering.model.shapes import count_parameters, operations_per_token
+from treering.order.batches import digest_batch
 from treering.order.stage import open_batches
 from treering.provenance.canonical import read_record
 from treering.training.determinism import describe_arithmetic
@@ -77,7 +78,7 @@ def test_the_ledger_holds_the_digests_of_every_batch_and_of_every_checkpoint(tin
             assert line.checkpoint.weights_digest == weights_digest(state.weights)
             assert line.checkpoint.optimizer_digest == weights_digest(named_tensors(state)[1])
         if line.report is not None:
-            assert line.report.batch_digest == batches.digest(batches.batch(line.step - 1))
+            assert line.report.batch_digest == digest_batch(batches.batch(line.step - 1))
 
 
 @pytest.mark.parametrize("updates", [0, 1, 3, 5, 6, 11])

@@ -20,7 +20,7 @@ from treering.checkpoints.store import load_checkpoint
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import Recipe
-from treering.order.batches import Batches
+from treering.order.batches import FlatBatches
 from treering.order.stage import open_batches
 from treering.training.run import finished_ledger, train
 from treering.training.steps import StepReport, steps
@@ -72,7 +72,7 @@ def state_of(run: RunDirectory, step: int) -> TrainingState:
     return load_checkpoint(run.stage("checkpoints"), step, run_digest(run.recipe))
 
 
-def trained(run: RunDirectory, recipe: Recipe, batches: Batches, segment: Segment = SEGMENT) -> Outcome:
+def trained(run: RunDirectory, recipe: Recipe, batches: FlatBatches, segment: Segment = SEGMENT) -> Outcome:
     state = state_of(run, segment.start)
     return Outcome(list(islice(steps(state, batches, recipe), segment.stop - segment.start)), state)
 
@@ -100,11 +100,12 @@ def another_data_seed(run: RunDirectory) -> Outcome:
 
 
 def a_batch_swapped(run: RunDirectory) -> Outcome:
-    class Swapped(Batches):
+    class Swapped(FlatBatches):
         def batch(self, step: int) -> Any:
             return super().batch({20: 30, 30: 20}.get(step, step))
 
     batches = open_batches(run)
+    assert isinstance(batches, FlatBatches)
     swapped = Swapped(batches.tokens, batches.order, batches.sequence_length, batches.global_batch_size)
     return trained(run, run.recipe, swapped)
 

@@ -1,11 +1,11 @@
-"""`treering neox`: GPT-NeoX's data sets and orders, built, checked and looked up."""
+"""`treering neox`: GPT-NeoX's orders built, checked and looked up, its checkpoints imported, its configurations translated."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from treering.cli.arguments import Json
+from treering.cli.arguments import RUNS, Json, Runs, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,7 +183,14 @@ def recipe_(
     configs: Annotated[list[Path], typer.Argument(metavar="CONFIG.yml …", help="GPT-NeoX's, together.", show_default=False)],
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="How many the run had: no configuration says so.")],
     tokenizer: Annotated[Path, typer.Option("--tokenizer", help="The tokenizer.json.")],
-    corpus: Annotated[Path, typer.Option("--corpus", help="The text to train on.")] = Path("corpus"),
+    corpus: Annotated[Path, typer.Option("--corpus", help="The text to train on, where no --data is given.")] = Path("corpus"),
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", help="A data set of `train-data-paths`, less `.bin` and `.idx`; once for each, in their order."),
+    ] = None,
+    validation: Annotated[
+        list[Path] | None, typer.Option("--validation", help="What is held out; once for each --data, or never.")
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the run; left out, the last file's.")] = None,
     schedule: Annotated[
         Literal["neox-v1", "neox"], typer.Option("--schedule", help="The cosine of v1.0 (Pythia's), or today's.")
@@ -198,7 +205,7 @@ def recipe_(
     from treering.neox.configs import Surroundings, read_configs, to_recipe
     from treering.provenance.files import write_atomically
 
-    around = Surroundings(gpus, tokenizer, corpus, schedule)
+    around = Surroundings(gpus, tokenizer, corpus, tuple(data or ()), tuple(validation or ()), schedule)
     translation = to_recipe(read_configs(configs), name or configs[-1].stem, around)
     path = Path(f"{translation.recipe['name']}.yaml")
     text = write_yaml(translation.recipe)
@@ -221,24 +228,33 @@ def recipe_(
 
 @app.command("config")
 def config(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe.", show_default=False)],
+    target: Target,
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="How many to train on.")] = 1,
     out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("config.yml"),
+    runs: Runs = RUNS,
 ) -> None:
-    """Write the GPT-NeoX configuration that trains a recipe's model, in JSON, which is YAML; data paths are yours to add."""
+    """Write the GPT-NeoX configuration that trains a recipe's model on its run's tokens, in JSON, which is YAML."""
     import json
 
-    from treering.cli.terminal import say
+    from treering.cli.terminal import command_text, print_next, say
     from treering.config.reading import read_recipe
+    from treering.config.run_directory import RECIPE
+    from treering.config.schema import NEOX_ORDER
     from treering.errors import InputError
     from treering.neox.config_writing import to_config
     from treering.provenance.files import write_atomically
 
     if out.exists():
         raise InputError("this file is there already", where=out, advice="give another --out, or move it away")
-    write_atomically(out, (json.dumps(to_config(read_recipe(recipe), gpus), indent=2) + "\n").encode())
-    say(f"{out}: add train_data_paths, valid_data_paths, test_data_paths and save; then, in GPT-NeoX's folder:")
-    say(f"  python ./deepy.py train.py {out.resolve()}")
+    recipe = read_recipe(target / RECIPE if target.is_dir() else target)
+    tokens = (target if target.is_dir() else runs / recipe.name).resolve() / "tokens"
+    write_atomically(out, (json.dumps(to_config(recipe, gpus, tokens), indent=2) + "\n").encode())
+    say(f"{out}: add `save`; then, in GPT-NeoX's folder:\n  python ./deepy.py train.py {out.resolve()}")
+    if recipe.order.name != NEOX_ORDER:
+        say(f"GPT-NeoX will take the tokens in an order of its own: treering trains in that order with order.name {NEOX_ORDER}")
+    if not (tokens / "train.bin").exists():
+        say(f"its tokens are not there yet: {tokens}")
+        print_next(command_text("prepare", target))
 
 
 def _described(batches: "NeoXBatches", sample: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""GPT-NeoX as a neighbour: its data order built, checked and looked up, and its checkpoints made into revisions.
+"""GPT-NeoX as a neighbour: its configurations made into recipes and back, its checkpoints made into revisions.
 
-Reads: GPT-NeoX's `.bin` and `.idx`, the index maps it leaves beside them, and its `global_stepN` folders.
-Writes: index maps of the same names and bytes; a folder `stepN` for each checkpoint.
-Promises: batch *n* of a GPT-NeoX run follows from the sizes of its documents, its number of updates, batch size, sequence
-length and seed, and from nothing else; what is looked up in maps that are no permutation of these documents ends instead of
-answering; nothing in a checkpoint's files is executed.
+Reads: GPT-NeoX's configurations, and its `global_stepN` folders.
+Writes: a recipe, or a configuration; a folder `stepN` for each checkpoint.
+Promises: every key of a configuration is translated, said to be without effect, or refused; nothing in a checkpoint's files
+is executed; no revision is written whose logits transformers does not compute. (Its data sets are a source of `corpus`, its
+data order one of `order`.)
 """

@@ -3,15 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from treering.config.schema import LoadedTokenizer, Recipe
+from treering.config.schema import NEOX_ORDER, LoadedTokenizer, Recipe
 from treering.errors import RecipeError
+from treering.order.neox_v1 import is_blended
 from treering.tokens.tokenizer import load_tokenizer
 
 _SCHEDULES = ("neox-v1", "neox")
 
 
-def to_config(recipe: Recipe, gpus: int) -> dict[str, Any]:
-    """Return a configuration with which GPT-NeoX trains a recipe's model: batch, schedule, first weights' spread, checkpoints.
+def to_config(recipe: Recipe, gpus: int, tokens: Path) -> dict[str, Any]:
+    """Return a configuration with which GPT-NeoX trains a recipe's model on its tokens: batch, schedule, spread, checkpoints.
+
+    Args:
+        tokens: The run's `tokens/`, whose files are in GPT-NeoX's own format.
 
     Raises:
         RecipeError: When GPT-NeoX has nothing for a field, or the batch cannot be spread over so many GPUs.
@@ -27,6 +31,12 @@ def to_config(recipe: Recipe, gpus: int) -> dict[str, Any]:
         problems.append(f"training: {training.micro_batches} micro-batches of {micro} cannot be spread evenly over {gpus} GPUs")
     if not isinstance(recipe.tokens.tokenizer, LoadedTokenizer):
         problems.append("tokens.tokenizer: is trained by treering; name the tokenizer.json it made, as `path`")
+    if recipe.order.name == NEOX_ORDER and recipe.order.seed != model.seed:
+        problems.append(f"order.seed is {recipe.order.seed}, model.seed {model.seed}: GPT-NeoX has one seed for both")
+    if is_blended(recipe) and any(source.validation is None for source in recipe.corpus.indexed):
+        problems.append(
+            "corpus.sources: GPT-NeoX blends whole data sets; give each a `validation`, so that none is held out of it"
+        )
     if problems:
         raise RecipeError(recipe.name, problems)
     optimizer, schedule = training.optimizer, training.schedule
@@ -74,8 +84,26 @@ def to_config(recipe: Recipe, gpus: int) -> dict[str, Any]:
         "checkpoint_factor": recipe.checkpoints.every,
         "extra_save_iters": list(recipe.checkpoints.at),
         "checkpoint_activations": recipe.observe.recompute_layers,
+        **_data(recipe, tokens),
         "tokenizer_type": "HFTokenizer",
         "vocab_file": recipe.tokens.tokenizer.path if isinstance(recipe.tokens.tokenizer, LoadedTokenizer) else "",
+    }
+
+
+def _data(recipe: Recipe, tokens: Path) -> dict[str, Any]:
+    """Return where the tokens lie: those of the run, or the data sets that GPT-NeoX blends itself."""
+    trained, held_out = [str(tokens / "train")], [str(tokens / "validation")]
+    weights = [1.0]
+    if is_blended(recipe):
+        trained = [source.neox for source in recipe.corpus.indexed]
+        held_out = [str(source.validation) for source in recipe.corpus.indexed]
+        weights = [source.weight for source in recipe.corpus.indexed]
+    return {
+        "train_data_paths": trained,
+        "train_data_weights": weights,
+        "valid_data_paths": held_out,
+        "test_data_paths": held_out,
+        "data_impl": "mmap",
     }
 
 

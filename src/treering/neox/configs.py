@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from treering.config.schema import NEOX_ORDER
 from treering.config.yaml_text import read_yaml
 from treering.errors import InputError, RecipeError
 from treering.neox.keys import ALIASES, DEFAULTS, IRRELEVANT
@@ -21,13 +22,17 @@ class Surroundings:
     Args:
         gpus: How many the run had, or has.
         tokenizer: The `tokenizer.json`: its vocabulary, padded, is the model's.
-        corpus: The text to train on: treering does not read GPT-NeoX's data sets.
+        corpus: The text to train on, where no data sets are given.
+        data: The data sets of `train-data-paths`, where they lie now, in their order, less `.bin` and `.idx`.
+        validation: What is held out for each of them; none, where the last documents of each are to be held out.
         schedule: Which version of the cosine: `neox-v1`, that of v1.0, or `neox`.
     """
 
     gpus: int
     tokenizer: Path
     corpus: Path
+    data: tuple[Path, ...] = ()
+    validation: tuple[Path, ...] = ()
     schedule: str = "neox-v1"
 
 
@@ -77,9 +82,13 @@ def to_recipe(given: Mapping[str, Any], name: str, around: Surroundings) -> Tran
     reader = _Reader({**DEFAULTS, **given}, around, problems)
     recipe = {
         "name": name,
-        "corpus": {"sources": [{"path": str(around.corpus)}]},
+        "corpus": {"sources": reader.sources()},
         "tokens": {"tokenizer": {"path": str(around.tokenizer)}},
-        "order": {"seed": reader.value("seed"), "sequence_length": reader.needed("seq_length")},
+        "order": {
+            **({"name": NEOX_ORDER} if around.data else {}),
+            "seed": reader.value("seed"),
+            "sequence_length": reader.needed("seq_length"),
+        },
         "model": reader.model(),
         "training": reader.training(),
         "checkpoints": reader.checkpoints(),
@@ -109,6 +118,25 @@ class _Reader:
         if self.values[key] not in allowed:
             named = " or ".join(map(repr, allowed))
             self.problems.append(f"{key}: treering has {named}, not {self.values[key]!r}")
+
+    def sources(self) -> list[dict[str, Any]]:
+        data, held_out = self.around.data, self.around.validation
+        if not data:
+            self.problems.extend(["--validation: is for data sets; give --data too"] if held_out else [])
+            return [{"path": str(self.around.corpus)}]
+        named = self.value("train_data_paths") or data
+        weights = self.value("train_data_weights") or [1.0] * len(data)
+        for name, count in (("train_data_paths", len(named)), ("train_data_weights", len(weights))):
+            if count != len(data):
+                self.problems.append(f"{name}: there are {count}, but {len(data)} --data")
+        if len(held_out) not in (0, len(data)):
+            self.problems.append(f"--validation: one for each of {len(data)} --data, or none")
+        sources: list[dict[str, Any]] = [
+            {"neox": str(prefix), "weight": float(weight)} for prefix, weight in zip(data, weights, strict=False)
+        ]
+        for source, prefix in zip(sources, held_out, strict=False):
+            source["validation"] = str(prefix)
+        return sources
 
     def model(self) -> dict[str, Any]:
         for key, allowed in (
@@ -172,15 +200,21 @@ class _Reader:
         return {"at": list(self.value("extra_save_iters")), "every": every}
 
     def consequences(self) -> list[str]:
-        found = [
-            "the first weights are drawn by treering from the seed: GPT-NeoX draws others, on its GPUs",
-            f"the order of the data is treering's, of the text in {self.around.corpus}, not that of an index map",
-        ]
+        found = ["the first weights are drawn by treering from the seed: GPT-NeoX draws others, on its GPUs"]
+        if not self.around.data:
+            found.append(f"the order of the data is treering's, of the text in {self.around.corpus}, not that of an index map")
+        elif self.value("data_path") is not None:
+            found.append(
+                "the order is that of `train-data-paths`; under `data-path` GPT-NeoX asks for half a per cent fewer samples, "
+                "which is another order, and takes a share of the documents by `split`"
+            )
+        if self.around.data and not self.around.validation:
+            found.append("the last documents are held out, so the order is of the others: give --validation to train on all")
         if self._precision()[1]:
             found.append(self._precision()[1])
         trained = self.value("train_data_paths")
         if trained is not None and trained in (self.value("valid_data_paths"), self.value("test_data_paths")):
-            found.append("validation and test data were the training data; treering holds documents out")
+            found.append("validation and test data were the training data; treering holds others out")
         return found
 
     def _optimizer(self) -> dict[str, Any]:

@@ -51,6 +51,7 @@ DEFAULTS: dict[str, object] = {
     "extra_save_iters": (),
     "checkpoint_activations": False,
     "train_data_paths": None,
+    "train_data_weights": None,
     "valid_data_paths": None,
     "test_data_paths": None,
     "data_path": None,

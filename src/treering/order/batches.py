@@ -50,8 +50,8 @@ class Batches(Protocol):
         """Return which of the flat training tokens [start, stop) a sequence is made of, in order, its last target too."""
         ...
 
-    def steps_of_sequence(self, sequence_id: int, steps: int) -> list[int]:
-        """Return the batches n < `steps` that hold a sequence, ascending; step n + 1 is the first to have learnt from it."""
+    def steps_of_sequences(self, sequence_ids: Sequence[int], steps: int) -> list[list[int]]:
+        """Return for each sequence the batches n < `steps` that hold it, ascending; step n + 1 is the first that learnt it."""
         ...
 
     def sequences_with_tokens(self, start: int, stop: int) -> Sequence[int]:
@@ -110,14 +110,14 @@ class FlatBatches:
         start = sequence_id * self.sequence_length
         return [(start, start + self.sequence_length + 1)]
 
-    def steps_of_sequence(self, sequence_id: int, steps: int) -> list[int]:
-        """Return the batches n < `steps` that hold a sequence, ascending; step n + 1 is the first to have learnt from it.
+    def steps_of_sequences(self, sequence_ids: Sequence[int], steps: int) -> list[list[int]]:
+        """Return for each sequence the batches n < `steps` that hold it, ascending; step n + 1 is the first that learnt it.
 
         Raises:
             IndexError: When there is no such sequence.
         """
-        positions = self.order.positions(sequence_id, steps * self.global_batch_size)
-        return [position // self.global_batch_size for position in positions]
+        positions = (self.order.positions(sequence_id, steps * self.global_batch_size) for sequence_id in sequence_ids)
+        return [[position // self.global_batch_size for position in found] for found in positions]
 
     def sequences_with_tokens(self, start: int, stop: int) -> range:
         """Return the sequences that hold any of the tokens [start, stop), as input or as target."""

@@ -85,17 +85,21 @@ class BlendedBatches:
         number, sample = self._part_of(sequence_id)
         return self.parts[number].ranges(sample)
 
-    def steps_of_sequence(self, sequence_id: int, steps: int) -> list[int]:
-        """Return the batches n < `steps` that hold a sample: one, or none.
+    def steps_of_sequences(self, sequence_ids: Sequence[int], steps: int) -> list[list[int]]:
+        """Return for each sample the batches n < `steps` that hold it, ascending; the maps are read once for all.
 
         Raises:
             IndexError: When there is no such sample.
         """
-        if not 0 <= sequence_id < self.sequences:
-            raise IndexError(f"sample {sequence_id} is not in [0, {self.sequences})")
-        number, sample = self._part_of(sequence_id)
-        positions = (self._position(number, place) for place in self.parts[number].places_of([sample]))
-        found = sorted(position // self.global_batch_size for position in positions if position is not None)
+        if odd := [sequence_id for sequence_id in sequence_ids if not 0 <= sequence_id < self.sequences]:
+            raise IndexError(f"sample {odd[0]} is not in [0, {self.sequences})")
+        wanted = [self._part_of(sequence_id) for sequence_id in sequence_ids]
+        places = [part.places_of([sample for of, sample in wanted if of == number]) for number, part in enumerate(self.parts)]
+        return [self._steps_at(number, places[number][sample], steps) for number, sample in wanted]
+
+    def _steps_at(self, number: int, places: Sequence[int], steps: int) -> list[int]:
+        positions = (self._position(number, place) for place in places)
+        found = (position // self.global_batch_size for position in positions if position is not None)
         return [step for step in found if step < steps]
 
     def sequences_with_tokens(self, start: int, stop: int) -> Sequence[int]:

@@ -48,8 +48,8 @@ def trace_sequence(run: RunDirectory, sequence_id: int) -> dict[str, Any]:
     batches = open_batches(run)
     if not 0 <= sequence_id < batches.sequences:
         raise InputError("there is no such sequence", expected=f"0 to {batches.sequences - 1}", found=sequence_id)
-    steps = batches.steps_of_sequence(sequence_id, run.recipe.training.steps)
-    return {"steps": steps, **_View(run).sequence(batches, sequence_id)}
+    steps = batches.steps_of_sequences([sequence_id], run.recipe.training.steps)
+    return {"steps": steps[0], **_View(run).sequence(batches, sequence_id)}
 
 
 def trace_document(run: RunDirectory, document: str | int) -> dict[str, Any]:
@@ -69,10 +69,9 @@ def trace_document(run: RunDirectory, document: str | int) -> dict[str, Any]:
     if not 0 <= number < view.tokens.documents:
         raise InputError("there is no such document", expected=f"0 to {view.tokens.documents - 1}", found=number)
     start, stop = view.tokens.place_of(number)
-    found = [
-        {"sequence_id": sequence_id, "steps": batches.steps_of_sequence(sequence_id, run.recipe.training.steps)}
-        for sequence_id in (batches.sequences_with_tokens(start, stop) if start < stop else ())
-    ]
+    sequences = batches.sequences_with_tokens(start, stop) if start < stop else ()
+    held = zip(sequences, batches.steps_of_sequences(sequences, run.recipe.training.steps), strict=True)
+    found = [{"sequence_id": sequence_id, "steps": steps} for sequence_id, steps in held]
     return {"document": view.document(number), "number": number, "tokens": [start, stop], "sequences": found}
 
 

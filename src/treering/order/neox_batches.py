@@ -101,9 +101,18 @@ class NeoXBatches:
             raise self._no_maps(f"samples from position {position} on: {found[:8].tolist()} …")
         return found
 
-    def places_of(self, samples: Sequence[int]) -> list[int]:
-        """Return the positions of some samples, ascending."""
-        return list(_places(self.maps.shuffled, samples))
+    def places_of(self, samples: Sequence[int]) -> dict[int, list[int]]:
+        """Return the positions of each of some samples, ascending.
+
+        Raises:
+            IndexError: When there is no such sample.
+        """
+        found: dict[int, list[int]] = {sample: [] for sample in samples}
+        if odd := [sample for sample in found if not 0 <= sample < self.sequences]:
+            raise IndexError(f"sample {odd[0]} is not in [0, {self.sequences})")
+        for place in _places(self.maps.shuffled, samples):
+            found[int(self.maps.shuffled[place])].append(place)
+        return found
 
     def tokens(self, sample: int) -> NDArray[np.int64]:
         """Return the tokens of a sample, int64 [sequence_length + 1].
@@ -157,17 +166,18 @@ class NeoXBatches:
             raise InputError("there is no such document", expected=f"0 to {len(self.data.sizes) - 1}", found=document)
         if not self.data.sizes[document]:
             return []
-        return self._steps_of(self._samples_of([document]), self.steps)
+        found = self.steps_of_sequences(self._samples_of([document]), self.steps)
+        return sorted({step for steps in found for step in steps})
 
-    def steps_of_sequence(self, sequence_id: int, steps: int) -> list[int]:
-        """Return the batches n < `steps` that hold a sample: one, or none.
+    def steps_of_sequences(self, sequence_ids: Sequence[int], steps: int) -> list[list[int]]:
+        """Return for each sample the batches n < `steps` that hold it, ascending; the maps are read once for all.
 
         Raises:
             IndexError: When there is no such sample.
         """
-        if not 0 <= sequence_id < self.sequences:
-            raise IndexError(f"sample {sequence_id} is not in [0, {self.sequences})")
-        return self._steps_of([sequence_id], steps)
+        places = self.places_of(sequence_ids)
+        found = ((place // self.global_batch_size for place in places[sequence_id]) for sequence_id in sequence_ids)
+        return [[step for step in held if step < steps] for held in found]
 
     def sequences_with_tokens(self, start: int, stop: int) -> list[int]:
         """Return the samples that hold any of the flat tokens [start, stop), as input or as target, ascending.
@@ -183,10 +193,6 @@ class NeoXBatches:
             for sample in self._samples_of(documents)
             if any(begin < stop and end > start for begin, end in self.ranges(sample))
         ]
-
-    def _steps_of(self, samples: list[int], steps: int) -> list[int]:
-        eaten = self.maps.shuffled[: steps * self.global_batch_size]
-        return sorted({position // self.global_batch_size for position in _places(eaten, samples)})
 
     def _samples_of(self, documents: list[int]) -> list[int]:
         """Return the samples that hold any token of some documents, and neighbours that may hold none, ascending."""

@@ -119,8 +119,8 @@ def _data_sets(claims: Claims, index: int) -> str:
     first = sum(1 if source.validation is None else 2 for source in before)
     fields = ["neox", *(["validation"] if claims.records.recipe.corpus.indexed[index].validation is not None else [])]
     puts = [
-        f"put the data set {claims.cite('code', f'{address}/{field}')} (`.bin` and `.idx`) where the recipe names it; its digest "
-        f"is {claims.cite('code', f'{CORPUS}#/sources/{first + number}/digest')}"
+        f"put the data set {claims.cite('code', f'{address}/{field}')} (`.bin` and `.idx`) where the recipe names it; its "
+        f"digest is {claims.cite('code', f'{CORPUS}#/sources/{first + number}/digest')}"
         for number, field in enumerate(fields)
     ]
     return "; ".join(puts)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from treering.order.batches import FlatBatches
+from treering.order.batches import FlatBatches, positions_of
 from treering.order.order import Order
 from treering.order.permutation import Permutation
 from treering.training.tree import share
@@ -119,6 +119,8 @@ def test_the_ranks_micro_batches_tile_the_order(world_size: int, micro_batches: 
         for step in range(steps)
         for rank in range(world_size)
         for leaf in share(micro_batches, world_size, rank)
-        for position in batches.positions(step)[leaf * micro_batch_size : (leaf + 1) * micro_batch_size].tolist()
+        for position in positions_of(step, batches.global_batch_size)[
+            leaf * micro_batch_size : (leaf + 1) * micro_batch_size
+        ].tolist()
     ]
     assert eaten == list(range(steps * batches.global_batch_size))

@@ -48,7 +48,7 @@ def overwrite(path: Path, offset: int, content: bytes) -> None:
 def test_an_altered_index_is_refused(prefix: Path, offset: int, content: bytes, message: str) -> None:
     overwrite(prefix.with_name("train.idx"), offset, content)
     with pytest.raises(FormatError, match=message):
-        IndexedData(prefix)
+        TokenStore(prefix.parent, "train")
 
 
 @pytest.mark.parametrize(("size", "message"), [(0, "not an index"), (20, "cut off"), (40, "bytes in the index")])

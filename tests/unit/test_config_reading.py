@@ -160,12 +160,12 @@ SPOILT = {
     "a source of no kind": (
         "builtin: sotu",
         "file: a.txt",
-        "line 4: corpus.sources.0: say what this source is: `builtin`, `path` or `dataset`",
+        "line 4: corpus.sources.0: say what this source is: `builtin`, `path`, `dataset` or `neox`",
     ),
     "a source that is a text": (
         "builtin: sotu",
         "sotu",
-        "line 4: corpus.sources.0: say what this source is: `builtin`, `path` or `dataset`",
+        "line 4: corpus.sources.0: say what this source is: `builtin`, `path`, `dataset` or `neox`",
     ),
     "a source of two kinds": (
         "builtin: sotu",
@@ -533,10 +533,13 @@ def test_sections_that_can_be_left_out_are_those_with_defaults(quickstart: str) 
 @pytest.mark.parametrize(
     ("engine", "problem"),
     [
-        ("{stage: 2}", "training.engine: say which engine this is: `name: treering` or `name: deepspeed`"),
-        ("{name: fsdp}", "training.engine: say which engine this is: `name: treering` or `name: deepspeed`"),
-        ("deepspeed", "training.engine: say which engine this is: `name: treering` or `name: deepspeed`"),
-        ("{name: [deepspeed]}", "training.engine: say which engine this is: `name: treering` or `name: deepspeed`"),
+        ("{stage: 2}", "training.engine: say which engine this is: `name: treering`, `name: deepspeed` or `name: gpt-neox`"),
+        ("{name: fsdp}", "training.engine: say which engine this is: `name: treering`, `name: deepspeed` or `name: gpt-neox`"),
+        ("deepspeed", "training.engine: say which engine this is: `name: treering`, `name: deepspeed` or `name: gpt-neox`"),
+        (
+            "{name: [deepspeed]}",
+            "training.engine: say which engine this is: `name: treering`, `name: deepspeed` or `name: gpt-neox`",
+        ),
         ("{name: treering, stage: 1}", "training.engine.stage: unknown field; known here: name"),
         ("{name: deepspeed, stge: 1}", "training.engine.stge: unknown field; did you mean `stage`?"),
         ("{name: deepspeed, stage: 4}", "training.engine.stage: one of 1, 2 or 3 is needed, found 4"),

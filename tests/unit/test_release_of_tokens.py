@@ -31,7 +31,7 @@ def test_every_look_at_it_finds_nothing(release: tuple[bool, RunDirectory]) -> N
     assert {check["verdict"] for check in checks} == {Verdict.REPRODUCED}, checks
     assert len(report["segments"]) == 3
     maps = "2 index maps" if blended else "1 index map"
-    assert any(maps in str(check["detail"]) for check in checks)
+    assert any(maps in str(check["found"]) for check in checks)
 
 
 def test_the_card_says_what_it_was_trained_on(release: tuple[bool, RunDirectory]) -> None:

@@ -26,11 +26,11 @@ class CheckpointSizes:
 def checkpoint_sizes(recipe: Recipe) -> CheckpointSizes:
     """Return what a recipe's checkpoints take, manifests (under a thousand bytes each) left out."""
     steps, section = recipe.training.steps, recipe.checkpoints
-    planned, resumable = planned_steps(section, steps), resumable_steps(section, steps)
+    planned, resumable = planned_steps(section, steps), () if recipe.training.imported else resumable_steps(section, steps)
     shapes = parameter_shapes(recipe.model)
     weights = safetensors_bytes(shapes, "float32") + _record_bytes(shapes, steps)
     moments = safetensors_bytes(_moments(shapes), "float32")
-    beside = weights + moments if len(resumable) < len(planned) else 0
+    beside = weights + moments if 0 < len(resumable) < len(planned) else 0
     return CheckpointSizes(len(planned) * weights, sum(step > 0 for step in resumable) * moments, beside)
 
 

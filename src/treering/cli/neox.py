@@ -191,6 +191,9 @@ def recipe_(
     validation: Annotated[
         list[Path] | None, typer.Option("--validation", help="What is held out; once for each --data, or never.")
     ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option("--checkpoints", help="The run's folder of global_stepN, to take over what it trained.")
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the run; left out, the last file's.")] = None,
     schedule: Annotated[
         Literal["neox-v1", "neox"], typer.Option("--schedule", help="The cosine of v1.0 (Pythia's), or today's.")
@@ -205,7 +208,7 @@ def recipe_(
     from treering.neox.configs import Surroundings, read_configs, to_recipe
     from treering.provenance.files import write_atomically
 
-    around = Surroundings(gpus, tokenizer, corpus, tuple(data or ()), tuple(validation or ()), schedule)
+    around = Surroundings(gpus, tokenizer, corpus, tuple(data or ()), tuple(validation or ()), checkpoints, schedule)
     translation = to_recipe(read_configs(configs), name or configs[-1].stem, around)
     path = Path(f"{translation.recipe['name']}.yaml")
     text = write_yaml(translation.recipe)

@@ -59,7 +59,7 @@ def _consequences(recipe: "Recipe", tokenizer_bytes: int | None) -> dict[str, An
     from treering.training.estimate import training_seconds
     from treering.training.run import count_record
 
-    counts = count_record(recipe)
+    counts, imported = count_record(recipe), recipe.training.imported
     kept = planned_steps(recipe.checkpoints, recipe.training.steps)
     sizes = checkpoint_sizes(recipe)
     revision_bytes = safetensors_bytes(parameter_shapes(recipe.model), recipe.revisions.dtype) + (tokenizer_bytes or 0)
@@ -69,14 +69,16 @@ def _consequences(recipe: "Recipe", tokenizer_bytes: int | None) -> dict[str, An
         "tokens_per_step": tokens_per_step,
         "tokens": tokens_per_step * recipe.training.steps,
         "checkpoint_steps": list(kept),
-        "resumable_steps": list(resumable_steps(recipe.checkpoints, recipe.training.steps)),
+        "resumable_steps": [] if imported else list(resumable_steps(recipe.checkpoints, recipe.training.steps)),
         "checkpoint_weights_bytes": sizes.weights_bytes,
         "checkpoint_moments_bytes": sizes.moments_bytes,
         "checkpoint_bytes": sizes.weights_bytes + sizes.moments_bytes,
         "beside_bytes": sizes.beside_bytes,
         "tokenizer_bytes": tokenizer_bytes,
         "revision_bytes": revision_bytes * len(kept),
-        "estimated_training_seconds": training_seconds(recipe.training, counts["floating_point_operations"]),
+        "estimated_training_seconds": 0.0
+        if imported
+        else training_seconds(recipe.training, counts["floating_point_operations"]),
     }
 
 
@@ -100,7 +102,9 @@ def _lines(record: dict[str, Any]) -> list[str]:
         "tokens",
         f"memory            {_memory_text(record['memory'])}",
         f"operations        {record['floating_point_operations']:.3g} floating-point",
-        f"training time     {time_text} (from its matrix-product rate; good to a factor of two)",
+        f"training time     {time_text} (from its matrix-product rate; good to a factor of two)"
+        if seconds != 0.0
+        else "training time     none: GPT-NeoX's checkpoints are taken over",
         f"recipe digest     {record['recipe_digest']}",
         f"run digest        {record['run_digest']}",
     ]

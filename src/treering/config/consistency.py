@@ -127,6 +127,16 @@ def _engine_takes_network(training: TrainingSection, model: ModelSection) -> Ite
         yield Problem(("training", "engine", "stage"), "3 cuts up the one matrix of tied embedding and head; take 1 or 2")
 
 
+def _import_is_of_gpt_neox(training: TrainingSection, order: OrderSection) -> Iterator[Problem]:
+    if training.imported and order.name != NEOX_ORDER:
+        yield Problem(("order", "name"), f"{order.name}, but what GPT-NeoX trained it trained in its own order, {NEOX_ORDER}")
+
+
+def _precision_is_there(training: TrainingSection) -> Iterator[Problem]:
+    if training.precision == "fp16" and not training.imported:
+        yield Problem(("training", "precision"), "fp16 is only of runs that GPT-NeoX trained; treering trains in fp32 or bf16")
+
+
 def _device_has_kernel(training: TrainingSection) -> Iterator[Problem]:
     place = ("training", "attention")
     if training.attention == "efficient" and training.device == "cpu":
@@ -186,6 +196,8 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = 
     (("model",), _heads_divide_width),
     (("training",), _micro_batches_fill_batch),
     (("training", "model"), _engine_takes_network),
+    (("training", "order"), _import_is_of_gpt_neox),
+    (("training",), _precision_is_there),
     (("training",), _device_has_kernel),
     (("training", "model"), _kernel_holds_head),
     (("training",), _schedule_reaches_peak),

@@ -37,7 +37,7 @@ def recipe_digest(recipe: Recipe) -> str:
 def run_digest(recipe: Recipe) -> str:
     """Return the digest of what a run is: all that can change a trained weight but the engine, and which weights are kept.
 
-    A run may go on on another engine; its ledger says what computed each update.
+    A run may go on on another engine; its ledger says what computed each update. One that GPT-NeoX computed is another run.
     """
     sections = _without_engine(recipe)
     return digest_value({section: sections[section] for section in _RUN_SECTIONS})
@@ -59,5 +59,7 @@ def stage_digest(recipe: Recipe, stage: str, reads: Mapping[str, str]) -> str:
 
 def _without_engine(recipe: Recipe) -> dict[str, Any]:
     sections = resolved(recipe)
-    del sections["training"]["engine"]
+    engine = sections["training"].pop("engine")
+    if recipe.training.imported:
+        sections["training"]["engine"] = {"name": engine["name"]}  # not where its checkpoints lay
     return sections

@@ -77,7 +77,7 @@ def _sentence(details: ErrorDetails, place: Place) -> str:
     message = details["msg"]
     sentence = _NEEDED.get(kind, message[:1].lower() + message[1:]).format_map(details.get("ctx", {}))
     if kind == "union_tag_not_found" and place[-1] == "engine":
-        return "say which engine this is: `name: treering` or `name: deepspeed`"
+        return "say which engine this is: `name: treering`, `name: deepspeed` or `name: gpt-neox`"
     if kind in ("missing", "union_tag_not_found"):
         return sentence
     advice = ": put it in quotes" if kind == "string_type" and isinstance(value, int | float) else ""

@@ -258,6 +258,7 @@ class Schedule(Section):
 
 
 TREERING = "treering"  # its own engine, of which the number of processes is in no bit
+GPT_NEOX = "gpt-neox"  # what trained a run that is taken over
 
 
 class OwnEngine(Section):
@@ -278,13 +279,26 @@ class DeepSpeedEngine(Section):
     offload_optimizer: bool = False
 
 
+class ImportedEngine(Section):
+    """GPT-NeoX: it computed the updates, elsewhere; its checkpoints, the `global_stepN` in a folder, are taken over.
+
+    Such a run is not trained here: its checkpoints have the weights alone, and nothing of it can be re-run.
+    """
+
+    name: Literal["gpt-neox"]
+    checkpoints: Annotated[str, Field(min_length=1)]
+
+
 def _kind_of_engine(value: Any) -> str | None:
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return name if name in (TREERING, "deepspeed") else None
+    return name if name in (TREERING, "deepspeed", GPT_NEOX) else None
 
 
 Engine = Annotated[
-    Annotated[OwnEngine, Tag("treering")] | Annotated[DeepSpeedEngine, Tag("deepspeed")], Discriminator(_kind_of_engine)
+    Annotated[OwnEngine, Tag("treering")]
+    | Annotated[DeepSpeedEngine, Tag("deepspeed")]
+    | Annotated[ImportedEngine, Tag("gpt-neox")],
+    Discriminator(_kind_of_engine),
 ]
 
 
@@ -293,13 +307,14 @@ class TrainingSection(Section):
 
     `attention` is the kernel that computes it, left out `flash`, or `efficient` where a GPU computes in fp32. With `compiled`
     the network's blocks are compiled by `torch.compile`, which needs a C++ compiler and gives other bits. `engine` is in the
-    digest of no run: a run may start on one and go on on another, and its ledger says which computed what.
+    digest of no run: a run may start on one and go on on another, and its ledger says which computed what. (But that GPT-NeoX
+    computed it, which alone has fp16, is.)
     """
 
     steps: PositiveCount
     global_batch_size: PositiveCount
     micro_batch_size: PositiveCount
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     attention: Literal["flash", "efficient", "math"]
@@ -316,6 +331,11 @@ class TrainingSection(Section):
             return value
         without_flash = value.get("device") == "cuda" and value.get("precision", "fp32") == "fp32"
         return {**value, "attention": "efficient" if without_flash else "flash"}
+
+    @property
+    def imported(self) -> bool:
+        """Whether the updates were computed elsewhere, and their checkpoints are taken over."""
+        return isinstance(self.engine, ImportedEngine)
 
     @property
     def micro_batches(self) -> int:

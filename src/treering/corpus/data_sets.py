@@ -75,7 +75,9 @@ def refuse_changed_data_sets(corpus: CorpusSection, record: dict[str, Any], prog
     Raises:
         CorpusError: When one is there and its content is another.
     """
-    recorded = [SourceRecord(**source) for source in record["sources"]] if corpus.indexed else []
+    if not corpus.indexed:
+        return
+    recorded = [SourceRecord(**source) for source in record["sources"]]
     with progress.task("corpus: data sets unchanged?", None, "bytes") as task:
         for data_set, earlier in zip(data_sets(corpus), recorded, strict=True):
             _refuse_changed(data_set, earlier, task)

@@ -40,7 +40,7 @@ def to_config(recipe: Recipe, gpus: int, tokens: Path) -> dict[str, Any]:
     if problems:
         raise RecipeError(recipe.name, problems)
     optimizer, schedule = training.optimizer, training.schedule
-    precision = {"bf16": {"enabled": True}} if training.precision == "bf16" else {"precision": "fp32"}
+    precisions = {"bf16": {"bf16": {"enabled": True}}, "fp16": {"fp16": {"enabled": True}}, "fp32": {"precision": "fp32"}}
     return {
         "pipe_parallel_size": 0,
         "model_parallel_size": 1,
@@ -80,7 +80,7 @@ def to_config(recipe: Recipe, gpus: int, tokens: Path) -> dict[str, Any]:
         "warmup": schedule.warmup_steps / training.steps,
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": training.micro_batches // gpus,
-        **precision,
+        **precisions[training.precision],
         "checkpoint_factor": recipe.checkpoints.every,
         "extra_save_iters": list(recipe.checkpoints.at),
         "checkpoint_activations": recipe.observe.recompute_layers,

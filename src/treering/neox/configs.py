@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from treering.config.schema import NEOX_ORDER
+from treering.config.schema import GPT_NEOX, NEOX_ORDER
 from treering.config.yaml_text import read_yaml
 from treering.errors import InputError, RecipeError
 from treering.neox.keys import ALIASES, DEFAULTS, IRRELEVANT
@@ -25,6 +25,7 @@ class Surroundings:
         corpus: The text to train on, where no data sets are given.
         data: The data sets of `train-data-paths`, where they lie now, in their order, less `.bin` and `.idx`.
         validation: What is held out for each of them; none, where the last documents of each are to be held out.
+        checkpoints: The run's `global_stepN` lie in it, where they are to be taken over; none where treering is to train.
         schedule: Which version of the cosine: `neox-v1`, that of v1.0, or `neox`.
     """
 
@@ -33,6 +34,7 @@ class Surroundings:
     corpus: Path
     data: tuple[Path, ...] = ()
     validation: tuple[Path, ...] = ()
+    checkpoints: Path | None = None
     schedule: str = "neox-v1"
 
 
@@ -180,6 +182,7 @@ class _Reader:
             "steps": steps,
             **self._batch(),
             "precision": self._precision()[0],
+            **self._engine(),
             "device": "cuda",  # GPT-NeoX has no other
             "optimizer": {
                 "learning_rate": rates["lr"],
@@ -200,7 +203,9 @@ class _Reader:
         return {"at": list(self.value("extra_save_iters")), "every": every}
 
     def consequences(self) -> list[str]:
-        found = ["the first weights are drawn by treering from the seed: GPT-NeoX draws others, on its GPUs"]
+        found = []
+        if self.around.checkpoints is None:
+            found.append("the first weights are drawn by treering from the seed: GPT-NeoX draws others, on its GPUs")
         if not self.around.data:
             found.append(f"the order of the data is treering's, of the text in {self.around.corpus}, not that of an index map")
         elif self.value("data_path") is not None:
@@ -240,6 +245,13 @@ class _Reader:
             )
         return {"global_batch_size": batch, "micro_batch_size": micro}
 
+    def _engine(self) -> dict[str, Any]:
+        if self.around.checkpoints is None:
+            return {}
+        if not self.around.data:
+            self.problems.append("--checkpoints: a run's batches follow from its data sets; give --data too")
+        return {"engine": {"name": GPT_NEOX, "checkpoints": str(self.around.checkpoints)}}
+
     def _precision(self) -> tuple[str, str]:
         """Return treering's precision, and what is otherwise."""
         half, brain = self.value("fp16") or {}, self.value("bf16") or {}
@@ -247,6 +259,8 @@ class _Reader:
         if brain.get("enabled") or named == "bfloat16" or (half.get("enabled") and half.get("type") == "bfloat16"):
             return "bf16", ""
         if half.get("enabled") or named == "fp16":
+            if self.around.checkpoints is not None:
+                return "fp16", ""
             return "bf16", "GPT-NeoX computed in fp16 with loss scaling; treering computes in bf16 over fp32 weights"
         return "fp32", ""
 

@@ -54,10 +54,8 @@ def train(run: RunDirectory, progress: Progress = SILENCE, ranks: Ranks = ALONE)
     refuse_ranks(run.recipe.training, ranks.world_size)
     _refuse_another_engine(run, ranks)
     inputs = run.reads("tokens", "order")
-    if (run.stage("checkpoints") / MANIFEST).exists() and run.find("checkpoints", inputs):
-        reads = {**inputs, **run.reads("checkpoints")}
-        if manifest := run.find("training", reads):
-            return manifest
+    if manifest := find_training(run, inputs):
+        return manifest
     set_arithmetic(run.recipe.training.threads)
     device = open_device(run.recipe.training)
     refuse_kernels(run.recipe, device)
@@ -71,6 +69,18 @@ def train(run: RunDirectory, progress: Progress = SILENCE, ranks: Ranks = ALONE)
             _finish(run, inputs)
         ranks.agree("the end", run_digest(run.recipe))  # and nobody leaves before all is written
     return run.verified("training")
+
+
+def find_training(run: RunDirectory, inputs: dict[str, str]) -> Manifest | None:
+    """Return the verified manifest of a training that is done, made from these inputs, or None where there is none yet.
+
+    Raises:
+        ManifestError: When files differ from a manifest.
+        IntegrityError: When a stage was made from other inputs.
+    """
+    if not (run.stage("checkpoints") / MANIFEST).exists() or not run.find("checkpoints", inputs):
+        return None
+    return run.find("training", {**inputs, **run.reads("checkpoints")})
 
 
 def _refuse_another_engine(run: RunDirectory, ranks: Ranks) -> None:
@@ -96,7 +106,8 @@ def finished_checkpoints(run: RunDirectory) -> dict[int, str]:
     folder, planned = run.stage("checkpoints"), planned_steps(run.recipe.checkpoints, run.recipe.training.steps)
     if (found := saved_steps(folder)) != list(planned):
         raise IntegrityError("the checkpoints are not those planned", where=folder, expected=planned, found=found)
-    whole = [step for step in resumable_steps(run.recipe.checkpoints, run.recipe.training.steps) if step > 0]
+    resumable = () if run.recipe.training.imported else resumable_steps(run.recipe.checkpoints, run.recipe.training.steps)
+    whole = [step for step in resumable if step > 0]
     if (kept := [step for step in planned if keeps_moments(folder / checkpoint_name(step))]) != whole:
         raise IntegrityError("the moments are not kept where planned", where=folder, expected=whole, found=kept)
     # The files of each are among those just verified.
@@ -191,22 +202,28 @@ def _follow(run: RunDirectory, inputs: dict[str, str]) -> list[LedgerLine]:
 
 def describe_training(run: RunDirectory, lines: Sequence[LedgerLine]) -> dict[str, Any]:
     """Return what `training.json` says of a run with this ledger."""
-    recipe = run.recipe
     reports = [line.report for line in lines if line.report is not None]
     tail = reports[-max(1, len(reports) // 10) :]
     return {
-        "steps": recipe.training.steps,
-        "positions": recipe.training.steps * recipe.training.global_batch_size,
+        **describe_recipe(run.recipe),
         "tokens": reports[-1].tokens,
-        **count_record(recipe),
         "first_loss_nats": reports[0].loss_nats,
         "last_loss_nats": reports[-1].loss_nats,
         "mean_loss_nats_last_tenth": sum(report.loss_nats for report in tail) / len(tail),
+        "ledger_digest": lines[-1].digest,
+        "engines": list(dict.fromkeys(report.engine for report in reports)),
+    }
+
+
+def describe_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Return what `training.json` says of any run of a recipe, whatever computed its updates."""
+    return {
+        "steps": recipe.training.steps,
+        "positions": recipe.training.steps * recipe.training.global_batch_size,
+        **count_record(recipe),
         "checkpoint_steps": list(planned_steps(recipe.checkpoints, recipe.training.steps)),
         "run_digest": run_digest(recipe),
-        "ledger_digest": lines[-1].digest,
         "optimizer": recipe.training.optimizer.name,
-        "engines": list(dict.fromkeys(report.engine for report in reports)),
     }
 
 

@@ -17,6 +17,7 @@ from treering.training.history import history_path, read_history
 from treering.training.ledger import Kept
 from treering.training.run import TRAINING_RECORD, describe_training, finished_checkpoints, finished_ledger
 from treering.verification.contents import check_order, check_tokens, check_updates
+from treering.verification.imported import check_imported
 from treering.verification.leftovers import check_card_recipe, check_form, check_leftovers
 from treering.verification.revisions import check_revisions
 from treering.verification.verdicts import Check, Verdict
@@ -26,8 +27,11 @@ _HISTORY = "observe/history.jsonl"  # in no manifest: a run may be published wit
 
 
 def check_files(run: RunDirectory, progress: Progress = SILENCE) -> list[Check]:
-    """Look at every stage's files, the ledger, the first weights, the revisions and the card; return what was found of each."""
-    looks = list(_looks())
+    """Look at every stage's files, the ledger, the first weights, the revisions and the card; return what was found of each.
+
+    Of a run that GPT-NeoX trained there is no ledger: its checkpoints are compared with the record of what they were made from.
+    """
+    looks = list(_looks(imported=run.recipe.training.imported))
     checks = []
     with progress.task("verify", len(looks), "checks") as task:
         for name, needed, look in looks:
@@ -41,17 +45,20 @@ def check_stage(run: RunDirectory, stage: str) -> Check:
     return _check(run, f"{stage}: files, recipe and what it was made from", (stage,), partial(_stage, stage=stage))
 
 
-def _looks() -> Iterator[tuple[str, tuple[str, ...], _Look]]:
+def _looks(*, imported: bool) -> Iterator[tuple[str, tuple[str, ...], _Look]]:
     yield "run: nothing in it that no manifest lists", (), check_leftovers
     for stage in STAGES:
         yield f"{stage}: files, recipe and what it was made from", (stage,), partial(_stage, stage=stage)
     yield "tokens: each document's text and tokens make each other", ("corpus", "tokens"), check_tokens
     yield "order: a bijection in each epoch, tiled by the batches", ("tokens", "order"), check_order
     trained = ("tokens", "order", "checkpoints", "training")
-    yield "ledger: every line bound to the one before, every checkpoint to its line", trained, _ledger
-    yield "history: every line bound to the one before, each at a step of the ledger", (*trained, _HISTORY), _history
-    yield "ledger: every update has the recipe's rate and the order's batch", trained, _updates
-    yield "step 0: the recipe's first weights", trained, _first_weights
+    if imported:
+        yield "checkpoints: each is its record's, of GPT-NeoX's files", trained, check_imported
+    else:
+        yield "ledger: every line bound to the one before, every checkpoint to its line", trained, _ledger
+        yield "history: every line bound to the one before, each at a step of the ledger", (*trained, _HISTORY), _history
+        yield "ledger: every update has the recipe's rate and the order's batch", trained, _updates
+        yield "step 0: the recipe's first weights", trained, _first_weights
     yield "revisions: each is its checkpoint's, byte by byte", (*trained, "revisions"), check_revisions
     yield "card: its recipe is the run's", ("card",), check_card_recipe
     yield "card: every number follows from its record", STAGES, check_claims

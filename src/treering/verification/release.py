@@ -8,6 +8,7 @@ from treering.config.run_directory import RunDirectory
 from treering.provenance.progress import SILENCE, Progress
 from treering.verification.data import verify_data, with_data
 from treering.verification.files import check_files
+from treering.verification.imported import verify_imported
 from treering.verification.rerun import verify_segment
 from treering.verification.sampling import Wanted, within_budget
 from treering.verification.segments import Segment
@@ -29,7 +30,7 @@ def verify(run: RunDirectory, wanted: Wanted, progress: Progress = SILENCE) -> d
     """
     wanted.refuse_absent(run)  # before anything long begins
     files = write_checks(run, "files", check_files(run, progress))["checks"]
-    data = write_checks(run, "data", [verify_data(run, progress)])["checks"] if wanted.data else []
+    data = write_checks(run, "data", _again(run, progress))["checks"] if wanted.data else []
     chosen = wanted.choose(run)
     done: list[Check] = []
     if chosen:
@@ -43,6 +44,11 @@ def verify(run: RunDirectory, wanted: Wanted, progress: Progress = SILENCE) -> d
         "seed": wanted.seed if wanted.picks else None,
         "passed_over": [str(segment) for segment in chosen if segment.name not in names],
     }
+
+
+def _again(run: RunDirectory, progress: Progress) -> list[Check]:
+    imported = [verify_imported(run, progress)] if run.recipe.training.imported else []
+    return [verify_data(run, progress), *imported]
 
 
 def _rerun(

@@ -6,10 +6,11 @@ from typing import Any
 
 from treering.checkpoints.schedule import checkpoint_name
 from treering.checkpoints.state import weights_digest
-from treering.checkpoints.store import load_weights, read_checkpoint_record
+from treering.checkpoints.store import load_weights, read_checkpoint_record, saved_steps
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.errors import IntegrityError
+from treering.neox.training import read_source
 from treering.provenance.canonical import read_record
 from treering.provenance.digests import digest_file
 from treering.provenance.files import storage_errors
@@ -37,8 +38,8 @@ def check_revisions(run: RunDirectory) -> str:
         StorageError: When the scratch folder cannot be written.
     """
     folder, checkpoints = run.stage("revisions"), finished_checkpoints(run)
-    kept = {line.step: line.checkpoint.weights_digest for line in finished_ledger(run) if line.checkpoint is not None}
-    records = [_check_revision(run, step, digest, kept.get(step)) for step, digest in checkpoints.items()]
+    trained = _trained_digests(run)
+    records = [_check_revision(run, step, digest, trained.get(step)) for step, digest in checkpoints.items()]
     name_equals(run, records)
     expected = {
         "main": records[-1]["name"],
@@ -48,6 +49,13 @@ def check_revisions(run: RunDirectory) -> str:
     }
     _compare(folder / "revisions.json", expected, read_revisions(folder))
     return f"each of {len(records)} made again"
+
+
+def _trained_digests(run: RunDirectory) -> dict[int, str]:
+    """Return the digest of each kept step's weights, as the ledger has it, or the record of what was taken over."""
+    if run.recipe.training.imported:
+        return {step: read_source(run, step)["weights_digest"] for step in saved_steps(run.stage("checkpoints"))}
+    return {line.step: line.checkpoint.weights_digest for line in finished_ledger(run) if line.checkpoint is not None}
 
 
 def _check_revision(run: RunDirectory, step: int, checkpoint_digest: str, trained_digest: str | None) -> dict[str, Any]:

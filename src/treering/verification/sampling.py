@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import Recipe
+from treering.errors import InputError
 from treering.provenance.digests import digest_value
 from treering.training.estimate import training_seconds
 from treering.training.run import count_record
@@ -39,6 +40,13 @@ class Wanted:
         Raises:
             InputError: When it is not.
         """
+        if run.recipe.training.imported and (self.named or self.every or self.picks):
+            raise InputError(
+                "no segment of this run can be re-run",
+                where=run.path,
+                found="updates that GPT-NeoX computed, and checkpoints without moments",
+                advice="`treering verify RUN --data` reads its checkpoints again",
+            )
         for segment in self.named:
             refuse_absent(run, segment)
 

@@ -9,6 +9,7 @@ from treering.card.records import LEDGER, REVISIONS, TRAINING
 from treering.card.required import repository
 from treering.card.schedule import CheckpointSchedule, equal_weights
 from treering.card.sections.introduction import title
+from treering.card.sections.procedure import imported
 
 _STEPS = f"{TRAINING}#/checkpoint_steps"
 _EVERY = "recipe.yaml#/checkpoints/every"
@@ -109,6 +110,8 @@ def _in_weights(claims: Claims) -> Iterator[str]:
     if not groups:
         return
     because = ""
-    if ["step0", "step1"] in [names[:2] for names in groups] and claims.value(f"{LEDGER}#/1/learning_rate") == 0:
+    if imported(claims):
+        because = " GPT-NeoX's first rate may be zero, and in fp16 it passes over updates that overflow."
+    elif ["step0", "step1"] in [names[:2] for names in groups] and claims.value(f"{LEDGER}#/1/learning_rate") == 0:
         because = f" The learning rate of the first update is {claims.cite('exact', f'{LEDGER}#/1/learning_rate')}."
     yield f"These checkpoints hold the same weights: {claims.cite('equal weights', f'{REVISIONS}#/revisions')}.{because}"

@@ -9,7 +9,7 @@ from treering.card.records import CORPUS, ENVIRONMENT, TOKENS
 from treering.card.release import STAGES_BELOW
 from treering.card.required import NO_PAPER, repository
 from treering.card.sections.introduction import title
-from treering.card.sections.procedure import engines
+from treering.card.sections.procedure import engines, imported
 from treering.config.schema import TREERING, BuiltinSource, DatasetSource, FileSource, IndexedSource, LoadedTokenizer
 
 _PROMISES = (
@@ -23,6 +23,12 @@ _PROMISES_OF_DEEPSPEED = (
     "of the weights too as far as treering's own engine computed the updates, with the kind of processor and the number",
     "of threads named above. What DeepSpeed computed depends on the number of processes as well: made again elsewhere or on",
     "others, weights and scores differ by floating-point rounding and by what grows out of it.",
+)
+
+
+_PROMISES_OF_AN_IMPORT = (
+    "With the software named above and GPT-NeoX's checkpoints, the recipe gives the same bytes of corpus, tokens, data order,",
+    "checkpoints and revisions. The training itself was GPT-NeoX's: no update of it is computed again.",
 )
 
 
@@ -64,12 +70,14 @@ def reproducing(claims: Claims) -> str:
     notes = ["", claims.quote("reproduction_notes")] if claims.records.recipe.card.reproduction_notes else []
     alone = engines(claims) == [TREERING]
     again = "; the card of a run made again shows the same one" if alone else ""
+    promises = _PROMISES if alone else _PROMISES_OF_AN_IMPORT if imported(claims) else _PROMISES_OF_DEEPSPEED
+    whole = "is fully reproducible" if alone else "can be made again, and every step of it checked"
     return "\n".join(
         [
             "## Reproducing This Model",
             "",
-            f"{title(claims)} {'is fully reproducible' if alone else 'can be made again, and every step of it checked'}.",
-            *(_PROMISES if alone else _PROMISES_OF_DEEPSPEED),
+            f"{title(claims)} {'can be released again from its checkpoints' if imported(claims) else whole}.",
+            *promises,
             "",
             bullets(list(_preparations(claims))),
             "",
@@ -92,6 +100,9 @@ def _preparations(claims: Claims) -> Iterator[str]:
         digest = claims.cite("code", f"{TOKENS}#/tokenizer/digest")
         here = link("`tokenizer.json`", "tokenizer.json")
         yield f"Tokenizer: put {here} of this repository at {path}; its digest is {digest}"
+    if imported(claims):
+        path = claims.cite("code", "recipe.yaml#/training/engine/checkpoints")
+        yield f"Checkpoints: put GPT-NeoX's, `global_stepN`, in {path}; the digests of their files are in `training/imported/`"
     for index, task in enumerate(claims.records.recipe.evaluation.tasks):
         if task.endswith((".yaml", ".yml")):
             yield f"Task: put the task file and its items at {claims.cite('code', f'recipe.yaml#/evaluation/tasks/{index}')}"

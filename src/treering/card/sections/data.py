@@ -5,6 +5,7 @@ from treering.card.markdown import escape, table
 from treering.card.numbers import plural
 from treering.card.records import CORPUS, ORDER, TOKENS, TRAINING, pointer
 from treering.card.sections.introduction import title
+from treering.card.sections.procedure import EPOCHS
 from treering.config.schema import NEOX_ORDER
 
 _SHOWN_SOURCES = 8
@@ -52,12 +53,7 @@ def _amount(claims: Claims) -> str:
     ratio = claims.cite("ratio", f"{TOKENS}#/train/bytes", f"{TOKENS}#/train/tokens")
     corpus = f"a corpus of {tokens} in {documents} ({size} of text in UTF-8, {ratio} bytes per token)"
     read = claims.amount(f"{TRAINING}#/tokens", "token")
-    seen = (
-        (f"{TRAINING}#/tokens", f"{TOKENS}#/train/tokens")
-        if _mapped(claims)
-        else (f"{TRAINING}#/positions", f"{ORDER}#/sequences")
-    )
-    epochs = claims.cite("ratio", *seen)
+    epochs = claims.cite("ratio", *EPOCHS[claims.value(f"{ORDER}#/algorithm/name")])
     return f"{title(claims)} was trained on {corpus}, of which training read {read}: {epochs} epochs."
 
 

@@ -2,12 +2,24 @@
 
 from treering.card.claims import Claims
 from treering.card.markdown import link
-from treering.card.records import ENVIRONMENT, ORDER, TRAINING
-from treering.config.schema import TREERING
+from treering.card.records import ENVIRONMENT, ORDER, TOKENS, TRAINING
+from treering.config.schema import NEOX_ORDER, TREERING
+from treering.order.order import ALGORITHM
 
 _OPTIMIZER = "recipe.yaml#/training/optimizer"
 _SCHEDULE = "recipe.yaml#/training/schedule"
-_PRECISIONS = {"fp32": "fp32 arithmetic throughout", "bf16": "bf16 autocast over fp32 weights"}
+_PRECISIONS = {
+    "fp32": "fp32 arithmetic throughout",
+    "bf16": "bf16 autocast over fp32 weights",
+}
+_IMPORTED_PRECISIONS = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16 with loss scaling"}
+
+
+# What epochs follow from: in GPT-NeoX's order the sequences are those of all epochs.
+EPOCHS = {
+    ALGORITHM["name"]: (f"{TRAINING}#/positions", f"{ORDER}#/sequences"),
+    NEOX_ORDER: (f"{TRAINING}#/tokens", f"{TOKENS}#/train/tokens"),
+}
 
 
 def procedure(claims: Claims) -> str:
@@ -41,8 +53,16 @@ def _setting(claims: Claims) -> str:
     treering, torch, python = (
         claims.cite("text", f"{ENVIRONMENT}#/software/{package}") for package in ("treering", "torch", "python")
     )
+    if imported(claims):
+        computed = _IMPORTED_PRECISIONS[claims.value("recipe.yaml#/training/precision")]
+        return f"GPT-NeoX computed the updates, in {computed}; its checkpoints were taken over with treering {treering}."
     precision = _PRECISIONS[claims.value(f"{ENVIRONMENT}#/arithmetic/precision")]
     return f"Training used treering {treering} with PyTorch {torch} (Python {python}) on {_device(claims)}, in {precision}."
+
+
+def imported(claims: Claims) -> bool:
+    """Say whether the updates were computed by GPT-NeoX, elsewhere."""
+    return claims.records.recipe.training.imported
 
 
 def _device(claims: Claims) -> str:
@@ -59,7 +79,7 @@ def _amounts(claims: Claims) -> str:
     sequences, length = "recipe.yaml#/training/global_batch_size", f"{ORDER}#/sequence_length"
     steps = claims.amount(f"{TRAINING}#/steps", "step")
     tokens = claims.amount(f"{TRAINING}#/tokens", "token")
-    epochs = claims.cite("ratio", f"{TRAINING}#/positions", f"{ORDER}#/sequences")
+    epochs = claims.cite("ratio", *EPOCHS[claims.value(f"{ORDER}#/algorithm/name")])
     operations = claims.cite("power of ten", f"{TRAINING}#/floating_point_operations")
     batch = claims.cite("product", sequences, length)
     shape = f"{claims.amount(sequences, 'sequence')} of {claims.amount(length, 'token')}"
@@ -99,6 +119,8 @@ def _schedule(claims: Claims) -> str:
 
 
 def _losses(claims: Claims) -> str:
+    if imported(claims):
+        return "Its losses are in no checkpoint, and not part of this release."
     first = claims.cite("loss", f"{TRAINING}#/first_loss_nats")
     last = claims.cite("loss", f"{TRAINING}#/mean_loss_nats_last_tenth")
     return f"The training loss was {first} nats per token at the first update and {last} on average over the last tenth."
@@ -106,6 +128,8 @@ def _losses(claims: Claims) -> str:
 
 def _seeds(claims: Claims) -> str:
     weights, order = claims.cite("as it is", "recipe.yaml#/model/seed"), claims.cite("as it is", f"{ORDER}#/seed")
+    if imported(claims):
+        return f"First weights were drawn by GPT-NeoX; the order of the data comes from the data seed {order}."
     return f"First weights come from the weight seed {weights}, the order of the data from the data seed {order}."
 
 
@@ -120,6 +144,9 @@ def engines(claims: Claims) -> list[str]:
 
 def _course(claims: Claims) -> str:
     digest = claims.cite("code", f"{TRAINING}#/run_digest")
+    if imported(claims):
+        files = "Which of its files each checkpoint was made from, with their digests, is in `training/imported/`"
+        return f"{files} (run digest {digest})."
     whole = f"One recipe holds from the first step to the last (run digest {digest})"
     if (found := engines(claims)) == [TREERING]:
         return f"{whole}; a restart leaves no trace in the weights."

@@ -1,0 +1,230 @@
+"""What GPT-NeoX trained becomes a whole release: checkpoints taken over, revisions, scores, card, and every look at it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from indexed_making import take_data_sets, write_indexed_recipe
+from neox_making import write_neox_checkpoint
+from release_making import SECTIONS
+from training_making import prepare, resolve
+
+from treering.card.stage import write_card
+from treering.checkpoints.store import load_weights
+from treering.config.digests import run_digest
+from treering.config.reading import parse_recipe, read_recipe
+from treering.config.run_directory import RunDirectory, open_run
+from treering.errors import FormatError, InputError, IntegrityError, RecipeError
+from treering.evaluation.stage import evaluate
+from treering.model.shapes import parameter_shapes
+from treering.neox.training import read_source, take_over_training
+from treering.provenance.manifests import read_manifest
+from treering.revisions.stage import export
+from treering.verification.files import check_files
+from treering.verification.release import verify
+from treering.verification.sampling import Wanted
+from treering.verification.segments import Segment
+from treering.verification.verdicts import Verdict
+
+KEPT = (0, 1, 2, 4)
+
+
+def weights_of(step: int) -> dict[str, torch.Tensor]:
+    """Weights in fp16, those of step 1 equal to those of step 0."""
+    generator = torch.Generator().manual_seed(max(step, 1))
+    shapes = parameter_shapes(resolve(model=SECTIONS["model"]).model)
+    drawn = {name: torch.randn(shape, generator=generator).mul(64).round() / 1024 for name, shape in shapes.items()}
+    return {name: (tensor + 1 if "norm.weight" in name else tensor).half() for name, tensor in drawn.items()}
+
+
+def write_checkpoints(save: Path, steps: tuple[int, ...] = KEPT) -> Path:
+    for step in steps:
+        write_neox_checkpoint(save, step, weights_of(step), 2, ranks=2)
+    return save
+
+
+def recipe_of(folder: Path, save: Path, **sections: dict[str, Any]) -> Path:
+    """The recipe of a run that GPT-NeoX trained in fp16, evaluated on a processor."""
+    engine = {"engine": {"name": "gpt-neox", "checkpoints": str(save)}, "precision": "fp16"}
+    sources = [{"neox": str(folder / "train"), "validation": str(folder / "validation")}]
+    more = {**SECTIONS, "training": {**SECTIONS["training"], **engine}, "revisions": {"dtype": "float16"}, **sections}
+    return write_indexed_recipe(folder, sources, **more)
+
+
+@pytest.fixture
+def folder(tiny_run: RunDirectory, tmp_path: Path) -> Path:
+    return take_data_sets(tiny_run, tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def _released(_tiny_prepared: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    folder = take_data_sets(_tiny_prepared, tmp_path_factory.mktemp("imported") / "data")
+    run = prepare(recipe_of(folder, write_checkpoints(folder / "save")), folder / "runs")
+    for stage in (take_over_training, export, evaluate, write_card):
+        stage(run)
+    return run
+
+
+@pytest.fixture
+def released(_released: RunDirectory, tmp_path: Path) -> RunDirectory:
+    """The test's own copy."""
+    shutil.copytree(_released.path, tmp_path / "run")
+    return open_run(tmp_path / "run")
+
+
+def test_every_look_at_it_finds_nothing_and_its_checkpoints_are_read_again(released: RunDirectory) -> None:
+    report = verify(released, Wanted(data=True))
+    checks = {check["name"]: check for check in [*report["files"], *report["data"]]}
+    assert {check["verdict"] for check in checks.values()} == {Verdict.REPRODUCED}, checks
+    assert checks["checkpoints: each is its record's, of GPT-NeoX's files"]["found"] == "4 checkpoints"
+    assert checks["checkpoints: read again from GPT-NeoX's files"]["found"] == "4 checkpoints"
+    assert not [name for name in checks if "ledger" in name]
+
+
+def test_a_checkpoint_is_what_gpt_neox_trained(released: RunDirectory) -> None:
+    for step in KEPT:
+        found = load_weights(released.stage("checkpoints"), step, run_digest(released.recipe))
+        assert all(torch.equal(found[name], tensor.float()) for name, tensor in weights_of(step).items())
+    record = json.loads((released.stage("training") / "training.json").read_text())
+    assert (record["engines"], record["tokens"], record["checkpoint_steps"]) == (["GPT-NeoX"], 4 * 8 * 32, list(KEPT))
+    assert not [name for name in record if "loss" in name]
+    revisions = json.loads((released.stage("revisions") / "revisions.json").read_text())["revisions"]
+    assert [revision["same_weights_as"] for revision in revisions] == [None, "step0", None, None]
+
+
+def test_the_card_says_whose_training_it_was(released: RunDirectory) -> None:
+    card = (released.stage("card") / "README.md").read_text(encoding="utf-8")
+    for words in (
+        "GPT-NeoX computed the updates, in fp16 with loss scaling; its checkpoints were taken over with treering",
+        "First weights were drawn by GPT-NeoX",
+        "can be released again from its checkpoints",
+        "no update of it is computed again",
+        "put GPT-NeoX's, `global_stepN`, in",
+        "in fp16 it passes over updates that overflow",
+    ):
+        assert words in card, words
+    for words in ("The training loss was", "fully reproducible", "a restart leaves no trace", "Training used treering"):
+        assert words not in card, words
+
+
+def test_no_segment_of_it_can_be_run_again(released: RunDirectory) -> None:
+    for wanted in (Wanted(every=True), Wanted(sample=1), Wanted(named=(Segment(0, 1),)), Wanted(budget_seconds=1.0)):
+        with pytest.raises(InputError, match="no segment of this run can be re-run"):
+            verify(released, wanted)
+
+
+def other_weights(run: RunDirectory) -> None:
+    """A checkpoint of GPT-NeoX's in another's place, and its record and the manifests made to fit."""
+    place, other = run.stage("checkpoints") / "step2", run.stage("checkpoints") / "step4"
+    shutil.copy(other / "weights.safetensors", place / "weights.safetensors")
+    reseal_checkpoint(run, 2, json.loads((other / "state.json").read_text())["tensors"])
+
+
+def reseal_checkpoint(run: RunDirectory, step: int, tensors: dict[str, str]) -> None:
+    from treering.provenance.canonical import read_record, write_record  # noqa: PLC0415
+    from treering.provenance.manifests import write_manifest  # noqa: PLC0415
+
+    place = run.stage("checkpoints") / f"step{step}"
+    record = read_record(place / "state.json", "checkpoint", 1)
+    body = {key: value for key, value in record.items() if key not in ("format", "version")}
+    write_record(place / "state.json", "checkpoint", 1, {**body, "tensors": tensors})
+    write_manifest(place, "checkpoint", run_digest(run.recipe), {})
+    inputs = run.reads("tokens", "order")
+    run.seal(run.stage("checkpoints"), "checkpoints", inputs)
+    run.seal(run.stage("training"), "training", {**inputs, **run.reads("checkpoints")})
+
+
+def test_weights_that_are_not_those_of_the_record_are_seen(released: RunDirectory) -> None:
+    other_weights(released)
+    (found,) = [check for check in check_files(released) if check.name.startswith("checkpoints: each is its record's")]
+    assert (found.verdict, "this checkpoint is not its record's" in str(found.found)) == (Verdict.DIVERGED, True)
+
+
+def test_files_that_changed_or_went_are_seen(folder: Path) -> None:
+    save = write_checkpoints(folder / "save")
+    run = prepare(recipe_of(folder, save), folder / "runs")
+    take_over_training(run)
+    before = read_manifest(run.stage("training")).digest
+    assert take_over_training(run).digest == before
+    shutil.rmtree(save / "global_step4")
+    (found,) = [check for check in verify(run, Wanted(data=True))["data"] if "GPT-NeoX" in check["name"]]
+    assert (found["verdict"], found["found"]) == (Verdict.NOT_RUN, "1 of 4 are not there")
+    write_neox_checkpoint(save, 4, weights_of(2), 2, ranks=2)
+    (found,) = [check for check in verify(run, Wanted(data=True))["data"] if "GPT-NeoX" in check["name"]]
+    assert found["verdict"] == Verdict.DIVERGED
+    assert "not the files that the checkpoint was made from" in found["found"]
+
+
+def test_an_interrupted_import_goes_on_and_refuses_other_files(folder: Path) -> None:
+    save = write_checkpoints(folder / "save")
+    run = prepare(recipe_of(folder, save), folder / "runs")
+    broken = save / "global_step2" / "layer_03-model_01-model_states.pt"
+    content = broken.read_bytes()
+    broken.write_bytes(content[:100])
+    with pytest.raises(FormatError):
+        take_over_training(run)
+    assert read_source(run, 1)["iteration"] == 1
+    broken.write_bytes(content)
+    shutil.rmtree(save / "global_step1")
+    write_neox_checkpoint(save, 1, weights_of(4), 2, ranks=2)
+    with pytest.raises(IntegrityError, match="not the files that the checkpoint was made from"):
+        take_over_training(run)
+    shutil.rmtree(save / "global_step1")
+    write_neox_checkpoint(save, 1, weights_of(1), 2, ranks=2)
+    take_over_training(run)
+
+
+@pytest.mark.parametrize(
+    ("steps", "problem"), [((0, 1, 4), "3 of them, without 2"), ((0, 1, 2, 3, 4), "5 of them, with 3"), ((), "no checkpoint")]
+)
+def test_other_steps_than_the_recipes_are_refused(folder: Path, steps: tuple[int, ...], problem: str) -> None:
+    (folder / "save").mkdir()
+    run = prepare(recipe_of(folder, write_checkpoints(folder / "save", steps)), folder / "runs")
+    with pytest.raises(InputError, match=problem):
+        take_over_training(run)
+
+
+def test_a_run_that_gpt_neox_trained_is_another_run(folder: Path) -> None:
+    recipe = read_recipe(recipe_of(folder, folder / "save"))
+    elsewhere = read_recipe(recipe_of(folder, folder / "other"))
+    ours = json.loads((folder / "tiny.yaml").read_text())
+    ours["training"] = {key: value for key, value in ours["training"].items() if key not in ("engine", "precision")}
+    assert run_digest(recipe) == run_digest(elsewhere)
+    assert run_digest(recipe) != run_digest(parse_recipe(json.dumps(ours), "ours.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"order": {"name": "treering"}}, "trained in its own order, neox-v1"),
+        ({"training": {"precision": "fp16"}}, "fp16 is only of runs that GPT-NeoX trained"),
+        ({"training": {"engine": {"name": "neox"}}}, "`name: gpt-neox`"),
+    ],
+)
+def test_a_recipe_that_contradicts_itself_is_refused(folder: Path, change: dict[str, Any], problem: str) -> None:
+    recipe = json.loads(recipe_of(folder, folder / "save").read_text())
+    for name, fields in change.items():
+        if name == "training":
+            del recipe["training"]["engine"]
+        recipe[name] = {**recipe[name], **fields}
+    with pytest.raises(RecipeError, match=problem):
+        parse_recipe(json.dumps(recipe), "tiny.yaml")
+
+
+def test_the_verbs_walk_the_way(treering: Any, folder: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(folder, write_checkpoints(folder / "save"))
+    code, out, err = treering("show", recipe)
+    assert code == 0, err
+    assert "none: GPT-NeoX's checkpoints are taken over" in out
+    assert "resumable         0" in out
+    assert treering("prepare", recipe, "--runs", "here")[0] == 0
+    code, out, err = treering("train", recipe, "--runs", "here")
+    assert code == 0, err
+    assert "4 checkpoints, step 4, 1,024 tokens, taken over from GPT-NeoX" in out
+    code, out, err = treering("run", recipe, "--runs", "here")
+    assert code == 0, err
+    assert treering("verify", "here/tiny", "--data")[0] == 0
+    assert treering("verify", "here/tiny", "--all")[0] == 2

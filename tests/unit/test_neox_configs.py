@@ -252,3 +252,20 @@ def test_data_that_treering_orders_otherwise_is_said(treering: Any, tmp_path: Pa
     (tmp_path / "seeds.yaml").write_text(json.dumps(recipe), encoding="utf-8")
     code, _, err = treering("neox", "config", "seeds.yaml", "--gpus", 8)
     assert (code, "one seed for both" in " ".join(err.split())) == (2, True)
+
+
+def test_checkpoints_that_are_to_be_taken_over_go_into_the_recipe(treering: Any, tmp_path: Path, around: Surroundings) -> None:
+    (tmp_path / "one.yml").write_text(CONFIG, encoding="utf-8")
+    call = ("neox", "recipe", "one.yml", "--gpus", 8, "--tokenizer", around.tokenizer, "--checkpoints", "save")
+    code, _, err = treering(*call)
+    assert (code, "give --data too" in " ".join(err.split())) == (2, True)
+    code, out, err = treering(*call, "--data", "a", "--validation", "b")
+    assert code == 0, err
+    assert "first weights" not in out
+    assert "bf16" not in out
+    training = read_recipe(tmp_path / "one.yaml").training
+    assert (training.imported, training.engine.model_dump(), training.precision) == (
+        True,
+        {"name": "gpt-neox", "checkpoints": "save"},
+        "fp16",
+    )

@@ -52,7 +52,7 @@ def lay_out_run(folder: Path, recipe: Recipe, **records: dict[str, Any]) -> RunD
     run = RunDirectory(folder, recipe)
     folder.mkdir(parents=True)
     (folder / RECIPE).write_text(write_yaml(resolved(recipe)), encoding="utf-8")
-    steps = planned_steps(recipe.checkpoints, recipe.training.steps)
+    steps = planned_steps(recipe)
     _write(run, "corpus", "corpus", _corpus(recipe), records)
     _write(run, "tokens", "tokens", _tokens(), records)
     _write(run, "order", "order", _order(recipe), records)

@@ -23,7 +23,7 @@ def reseal(run: RunDirectory) -> None:
 
 def keeps_moments_at(run: RunDirectory, step: int) -> bool:
     """Return whether a step's checkpoint has a file of moments."""
-    return step > 0 and step in resumable_steps(run.recipe.checkpoints, run.recipe.training.steps)
+    return step > 0 and step in resumable_steps(run.recipe)
 
 
 def forge(run: RunDirectory, states: Mapping[int, TrainingState], reports: Mapping[int, StepReport] | None = None) -> None:

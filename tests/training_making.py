@@ -14,7 +14,7 @@ import torch
 from treering.checkpoints.state import TrainingState, initial_state, weights_digest
 from treering.config.reading import parse_recipe
 from treering.config.run_directory import RunDirectory, open_run
-from treering.config.schema import Recipe
+from treering.config.schema import CheckpointsSection, ImportedEngine, Recipe
 from treering.corpus.stage import prepare_corpus
 from treering.order.batches import FlatBatches
 from treering.order.stage import arrange, prepare_order
@@ -63,6 +63,16 @@ def small_recipe(folder: Path, **sections: dict[str, Any]) -> dict[str, Any]:
 def resolve(**sections: dict[str, Any]) -> Recipe:
     """The small recipe with these changes, resolved."""
     return parse_recipe(json.dumps(small_recipe(Path("corpus"), **sections)), "tiny.yaml")  # JSON is YAML 1.2
+
+
+_BASE = resolve()
+
+
+def scheduled(last: int, *, imported: bool = False, **section: Any) -> Recipe:
+    """The small recipe with so many updates and this section of checkpoints, trained by GPT-NeoX or here."""
+    engine = ImportedEngine(name="gpt-neox", checkpoints="save") if imported else _BASE.training.engine
+    training = _BASE.training.model_copy(update={"steps": last, "engine": engine})
+    return _BASE.model_copy(update={"training": training, "checkpoints": CheckpointsSection(**section)})
 
 
 def documents(count: int = 100) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from training_making import bits
+from training_making import bits, scheduled
 
 from treering.checkpoints.schedule import planned_steps, resumable_steps
 from treering.checkpoints.state import TrainingState, without_moments
@@ -20,7 +20,6 @@ from treering.checkpoints.store import (
     save_checkpoint,
     saved_steps,
 )
-from treering.config.schema import CheckpointsSection
 
 tensors = arrays.arrays(
     np.float32,
@@ -74,8 +73,8 @@ def test_of_any_state_kept_by_its_weights_alone_they_are_loaded_and_the_moments_
 def test_any_schedule_can_go_on_from_its_last_step_and_from_each_kept_multiple(
     at: tuple[int, ...], every: int, resumable_every: int, last: int
 ) -> None:
-    section = CheckpointsSection(at=at, every=every, resumable_every=resumable_every)
-    planned, whole = planned_steps(section, last), resumable_steps(section, last)
+    recipe = scheduled(last, at=at, every=every, resumable_every=resumable_every)
+    planned, whole = planned_steps(recipe), resumable_steps(recipe)
     assert list(whole) == [step for step in planned if step % resumable_every == 0 or step == last]
 
 
@@ -87,7 +86,7 @@ def test_any_schedule_can_go_on_from_its_last_step_and_from_each_kept_multiple(
 def test_any_schedule_keeps_the_last_step_and_those_it_names_once_and_in_order(
     at: tuple[int, ...], every: int, last: int
 ) -> None:
-    steps = planned_steps(CheckpointsSection(at=at, every=every), last)
+    steps = planned_steps(scheduled(last, at=at, every=every))
     assert list(steps) == sorted(set(steps))
     assert steps[-1] == last
     kept = {step for step in range(last + 1) if step in at or (step % every == 0 and every <= last) or step == last}

@@ -11,11 +11,14 @@ from training_making import prepare
 
 from treering.config.reading import parse_recipe, read_recipe
 from treering.config.run_directory import RunDirectory, open_run
+from treering.config.schema import TrainedTokenizer
 from treering.corpus.stage import prepare_corpus
 from treering.errors import CorpusError, FormatError, RecipeError
 from treering.tokens.documents import open_documents
+from treering.tokens.samples import SAMPLES
 from treering.tokens.stage import prepare_tokens
 from treering.tokens.store import TokenStore
+from treering.tokens.tokenizer import train_tokenizer
 
 TEXTS = [[5, 6, 7, 0], [], [8, 9, 0], [10, 11, 12, 13, 0], [14, 0], [15, 16, 0], [17, 0], [18, 0], [19, 20, 0], [21]]
 
@@ -147,6 +150,8 @@ def test_documents_that_do_not_lie_one_after_another_are_refused(folder: Path) -
             {"corpus": {"sources": [{"neox": "a", "validation_digest": f"sha256:{'0' * 64}"}]}},
             "no `validation` that it could be",
         ),
+        ({"corpus": {"sources": [{"neox": "a", "validation": "./a"}]}}, "is trained on too, so nothing of it is held out"),
+        ({"corpus": {"sources": 5}}, "corpus.sources: a list is needed, found 5"),
         ({"tokens": {"tokenizer": {"vocabulary_size": 300}}}, "were made with a tokenizer"),
         ({"order": {"seed": 2**32}}, "is not below 2³²"),
         (
@@ -163,3 +168,20 @@ def test_a_recipe_that_contradicts_itself_is_refused(folder: Path, change: dict[
         recipe[name] = {**recipe[name], **fields}
     with pytest.raises(RecipeError, match=problem):
         parse_recipe(json.dumps(recipe), "tiny.yaml")
+
+
+def test_a_data_set_that_is_trained_on_under_another_name_is_not_held_out(folder: Path) -> None:
+    for suffix in (".bin", ".idx"):
+        (folder / f"other{suffix}").write_bytes((folder / f"train{suffix}").read_bytes())
+    with pytest.raises(CorpusError, match="this data set is held out and trained on"):
+        made(folder, {"neox": str(folder / "train"), "validation": str(folder / "other")})
+
+
+def test_tokens_of_another_tokenizer_with_as_many_entries_are_refused(folder: Path) -> None:
+    source = {"neox": str(folder / "train"), "validation": str(folder / "validation")}
+    record = record_of(made(folder, source), "tokens")
+    assert record["train"]["compared"] == record["train"]["equal"] == record["train"]["documents"]
+    other = train_tokenizer(iter(SAMPLES.values()), TrainedTokenizer(vocabulary_size=300))
+    (folder / "tokenizer.json").write_bytes(other)
+    with pytest.raises(CorpusError, match="no document's text encodes to its tokens"):
+        prepare(write_indexed_recipe(folder, [source]), folder / "others")

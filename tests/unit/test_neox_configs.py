@@ -1,6 +1,7 @@
 """GPT-NeoX's configurations become recipes, every key accounted for, and come back."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,9 @@ def test_data_sets_go_into_a_recipe_in_gpt_neoxs_order_and_back(
     (tmp_path / "two.yml").write_text(blended, encoding="utf-8")
     call = ("--gpus", 8, "--tokenizer", around.tokenizer)
     one = ("--data", folder / "train", "--validation", folder / "validation")
-    two = (*one, "--data", folder / "validation", "--validation", folder / "validation")
+    for suffix in (".bin", ".idx"):
+        shutil.copy(folder / f"train{suffix}", folder / f"more{suffix}")
+    two = (*one, "--data", folder / "more", "--validation", folder / "validation")
     for name, data in (("one", one), ("two", two)):
         code, out, err = treering("neox", "recipe", f"{name}.yml", *call, *data)
         assert code == 0, err
@@ -206,7 +209,7 @@ def test_data_sets_go_into_a_recipe_in_gpt_neoxs_order_and_back(
         code, out, err = treering("neox", "config", f"{name}.yaml", "--gpus", 8, "--out", f"{name}-again.yml")
         assert code == 0, err
         assert "order of its own" not in out
-        assert f"treering prepare {name}.yaml" in out
+        assert (f"treering prepare {name}.yaml" in out) == (name == "one")  # GPT-NeoX blends the data sets themselves
         written = json.loads((tmp_path / f"{name}-again.yml").read_text())
         back = ("--data", written["train_data_paths"][0], "--validation", written["valid_data_paths"][0])
         again = data if name == "two" else back
@@ -217,7 +220,7 @@ def test_data_sets_go_into_a_recipe_in_gpt_neoxs_order_and_back(
     assert recipe.order.name == "neox-v1"
     assert [(source.neox, source.weight) for source in recipe.corpus.indexed] == [
         (str(folder / "train"), 3.0),
-        (str(folder / "validation"), 1.0),
+        (str(folder / "more"), 1.0),
     ]
     assert read_recipe(tmp_path / "two-again.yaml").model_dump(exclude={"name"}) == recipe.model_dump(exclude={"name"})
     tokens = tmp_path / "runs" / "one" / "tokens"
@@ -230,6 +233,7 @@ def test_data_sets_go_into_a_recipe_in_gpt_neoxs_order_and_back(
         (("--validation", "a"), "give --data too"),
         (("--data", "a", "--data", "b", "--validation", "c"), "one for each of 2 --data, or none"),
         (("--data", "a"), "train_data_paths: there are 2, but 1 --data"),
+        (("--data", "a", "--data", "b", "--validation", "c", "--validation", "a"), "is trained on too"),
     ],
 )
 def test_data_sets_that_do_not_fit_are_refused(
@@ -254,11 +258,16 @@ def test_data_that_treering_orders_otherwise_is_said(treering: Any, tmp_path: Pa
     assert (code, "one seed for both" in " ".join(err.split())) == (2, True)
 
 
-def test_checkpoints_that_are_to_be_taken_over_go_into_the_recipe(treering: Any, tmp_path: Path, around: Surroundings) -> None:
+def test_checkpoints_that_are_to_be_imported_go_into_the_recipe(treering: Any, tmp_path: Path, around: Surroundings) -> None:
     (tmp_path / "one.yml").write_text(CONFIG, encoding="utf-8")
     call = ("neox", "recipe", "one.yml", "--gpus", 8, "--tokenizer", around.tokenizer, "--checkpoints", "save")
     code, _, err = treering(*call)
     assert (code, "give --data too" in " ".join(err.split())) == (2, True)
+    code, _, err = treering(*call, "--data", "a")
+    assert (code, "GPT-NeoX trained on all of a data set" in " ".join(err.split())) == (2, True)
+    (tmp_path / "path.yml").write_text(CONFIG.replace('"train-data-paths": ["/data/a"]', '"data-path": "/a"'), encoding="utf-8")
+    code, _, err = treering(*call[:2], "path.yml", *call[3:], "--data", "a", "--validation", "b")
+    assert (code, "its order is not that of" in " ".join(err.split())) == (2, True)
     code, out, err = treering(*call, "--data", "a", "--validation", "b")
     assert code == 0, err
     assert "first weights" not in out

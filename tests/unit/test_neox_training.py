@@ -1,4 +1,4 @@
-"""What GPT-NeoX trained becomes a whole release: checkpoints taken over, revisions, scores, card, and every look at it."""
+"""What GPT-NeoX trained becomes a whole release: checkpoints imported, revisions, scores, card, and every look at it."""
 
 import json
 import shutil
@@ -20,8 +20,9 @@ from treering.config.run_directory import RunDirectory, open_run
 from treering.errors import FormatError, InputError, IntegrityError, RecipeError
 from treering.evaluation.stage import evaluate
 from treering.model.shapes import parameter_shapes
-from treering.neox.training import read_source, take_over_training
-from treering.provenance.manifests import read_manifest
+from treering.neox.training import import_training, read_source
+from treering.provenance.canonical import read_record, write_record
+from treering.provenance.manifests import read_manifest, write_manifest
 from treering.revisions.stage import export
 from treering.verification.files import check_files
 from treering.verification.release import verify
@@ -30,6 +31,27 @@ from treering.verification.segments import Segment
 from treering.verification.verdicts import Verdict
 
 KEPT = (0, 1, 2, 4)
+
+
+CONFIG: dict[str, Any] = {
+    "num-layers": 2,
+    "hidden-size": 32,
+    "num-attention-heads": 2,
+    "seq-length": 32,
+    "max-position-embeddings": 192,
+    "pos-emb": "rotary",
+    "rotary-pct": 0.25,
+    "no-weight-tying": True,
+    "gpt-j-residual": True,
+    "init-method": "small_init",
+    "output-layer-init-method": "wang_init",
+    "seed": 7,
+    "optimizer": {"type": "Adam", "params": {"lr": 0.01, "betas": [0.9, 0.95], "eps": 1e-8}},
+    "min-lr": 0.001,
+    "lr-decay-style": "cosine",
+    "train-iters": 4,
+    "warmup": 0.5,
+}
 
 
 def weights_of(step: int) -> dict[str, torch.Tensor]:
@@ -63,7 +85,7 @@ def folder(tiny_run: RunDirectory, tmp_path: Path) -> Path:
 def _released(_tiny_prepared: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     folder = take_data_sets(_tiny_prepared, tmp_path_factory.mktemp("imported") / "data")
     run = prepare(recipe_of(folder, write_checkpoints(folder / "save")), folder / "runs")
-    for stage in (take_over_training, export, evaluate, write_card):
+    for stage in (import_training, export, evaluate, write_card):
         stage(run)
     return run
 
@@ -98,15 +120,23 @@ def test_a_checkpoint_is_what_gpt_neox_trained(released: RunDirectory) -> None:
 def test_the_card_says_whose_training_it_was(released: RunDirectory) -> None:
     card = (released.stage("card") / "README.md").read_text(encoding="utf-8")
     for words in (
-        "GPT-NeoX computed the updates, in fp16 with loss scaling; its checkpoints were taken over with treering",
+        "GPT-NeoX computed the updates, in fp16 with loss scaling; its checkpoints were imported with treering",
         "First weights were drawn by GPT-NeoX",
         "can be released again from its checkpoints",
         "no update of it is computed again",
         "put GPT-NeoX's, `global_stepN`, in",
-        "in fp16 it passes over updates that overflow",
+        "In fp16 GPT-NeoX passes over updates that overflow, mostly the first",
+        "Model, order and updates are as the recipe says; GPT-NeoX's own configuration was not there",
+        "Documents held out, a data set of their own",
     ):
         assert words in card, words
-    for words in ("The training loss was", "fully reproducible", "a restart leaves no trace", "Training used treering"):
+    for words in (
+        "The training loss was",
+        "fully reproducible",
+        "a restart leaves no trace",
+        "Training used treering",
+        "\n- reproducible",
+    ):
         assert words not in card, words
 
 
@@ -124,13 +154,9 @@ def other_weights(run: RunDirectory) -> None:
 
 
 def reseal_checkpoint(run: RunDirectory, step: int, tensors: dict[str, str]) -> None:
-    from treering.provenance.canonical import read_record, write_record  # noqa: PLC0415
-    from treering.provenance.manifests import write_manifest  # noqa: PLC0415
-
     place = run.stage("checkpoints") / f"step{step}"
     record = read_record(place / "state.json", "checkpoint", 1)
-    body = {key: value for key, value in record.items() if key not in ("format", "version")}
-    write_record(place / "state.json", "checkpoint", 1, {**body, "tensors": tensors})
+    write_record(place / "state.json", "checkpoint", 1, {**record, "tensors": tensors})
     write_manifest(place, "checkpoint", run_digest(run.recipe), {})
     inputs = run.reads("tokens", "order")
     run.seal(run.stage("checkpoints"), "checkpoints", inputs)
@@ -146,9 +172,9 @@ def test_weights_that_are_not_those_of_the_record_are_seen(released: RunDirector
 def test_files_that_changed_or_went_are_seen(folder: Path) -> None:
     save = write_checkpoints(folder / "save")
     run = prepare(recipe_of(folder, save), folder / "runs")
-    take_over_training(run)
+    import_training(run)
     before = read_manifest(run.stage("training")).digest
-    assert take_over_training(run).digest == before
+    assert import_training(run).digest == before
     shutil.rmtree(save / "global_step4")
     (found,) = [check for check in verify(run, Wanted(data=True))["data"] if "GPT-NeoX" in check["name"]]
     assert (found["verdict"], found["found"]) == (Verdict.NOT_RUN, "1 of 4 are not there")
@@ -165,16 +191,120 @@ def test_an_interrupted_import_goes_on_and_refuses_other_files(folder: Path) -> 
     content = broken.read_bytes()
     broken.write_bytes(content[:100])
     with pytest.raises(FormatError):
-        take_over_training(run)
+        import_training(run)
     assert read_source(run, 1)["iteration"] == 1
     broken.write_bytes(content)
     shutil.rmtree(save / "global_step1")
     write_neox_checkpoint(save, 1, weights_of(4), 2, ranks=2)
     with pytest.raises(IntegrityError, match="not the files that the checkpoint was made from"):
-        take_over_training(run)
+        import_training(run)
     shutil.rmtree(save / "global_step1")
     write_neox_checkpoint(save, 1, weights_of(1), 2, ranks=2)
-    take_over_training(run)
+    import_training(run)
+
+
+def test_a_run_that_kept_no_step_0_is_imported(folder: Path) -> None:
+    save = write_checkpoints(folder / "save", (2, 4))
+    run = prepare(recipe_of(folder, save, checkpoints={"at": [], "every": 2}), folder / "runs")
+    import_training(run)
+    for stage in (export, evaluate, write_card):
+        stage(run)
+    card = (run.stage("card") / "README.md").read_text(encoding="utf-8")
+    assert "from step 2 through the final training step" in card
+
+
+def write_configs(save: Path, **changes: Any) -> None:
+    folder = save / "global_step4" / "configs"
+    folder.mkdir(exist_ok=True)
+    (folder / "model.yml").write_text(json.dumps({**CONFIG, **changes}), encoding="utf-8")
+
+
+def neox_recipe(folder: Path, save: Path) -> Path:
+    """A recipe that GPT-NeoX has a configuration for."""
+    path = recipe_of(folder, save, model={**SECTIONS["model"], "seed": 7})
+    recipe = json.loads(path.read_text())
+    recipe["training"]["schedule"] = {"name": "neox-v1", "warmup_steps": 2, "minimum_learning_rate": 0.001}
+    path.write_text(json.dumps(recipe), encoding="utf-8")
+    return path
+
+
+def test_gpt_neoxs_own_record_of_the_run_is_compared(folder: Path) -> None:
+    save = write_checkpoints(folder / "save")
+    run = prepare(neox_recipe(folder, save), folder / "runs")
+    maps = sorted(run.stage("order").glob("train_0_indexmap_*.npy"))
+    for path in maps:
+        shutil.copy(path, folder / f"train_{path.name}")
+    write_configs(save)
+    import_training(run)
+    record = json.loads((run.stage("training") / "training.json").read_text())["compared"]
+    assert (list(record["configuration"]), record["index_maps"]) == (["model.yml"], 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"hidden-size": 64}, "another hidden_size than the recipe"),
+        ({"seed": 8}, "another seed"),
+        ({"warmup": 0.25}, "another warmup"),
+        ({"optimizer": {"type": "Adam", "params": {"lr": 0.02}}}, "another optimizer.params.lr than the recipe, and 1 more"),
+        ({"train-data-weights": [2.0, 1.0]}, "another train_data_weights"),
+    ],
+)
+def test_a_configuration_that_says_something_else_is_refused(folder: Path, changes: dict[str, Any], problem: str) -> None:
+    save = write_checkpoints(folder / "save")
+    run = prepare(neox_recipe(folder, save), folder / "runs")
+    write_configs(save, **changes)
+    with pytest.raises(IntegrityError, match=problem):
+        import_training(run)
+
+
+def test_index_maps_that_are_others_than_the_runs_are_refused(folder: Path) -> None:
+    run = prepare(recipe_of(folder, write_checkpoints(folder / "save")), folder / "runs")
+    (maps,) = run.stage("order").glob("train_0_indexmap_*_shuffle_idx.npy")
+    (folder / f"train_{maps.name}").write_bytes(maps.read_bytes()[:-4] + bytes(4))
+    with pytest.raises(IntegrityError, match="GPT-NeoX's index map is not the run's"):
+        import_training(run)
+
+
+@pytest.mark.parametrize(("precision", "steps", "refused"), [("fp32", 4, True), ("fp16", 4, False), ("fp16", 70, True)])
+def test_late_checkpoints_of_equal_weights_are_refused(folder: Path, precision: str, steps: int, refused: bool) -> None:
+    save = folder / "save"
+    for step in (2, steps):
+        write_neox_checkpoint(save, step, weights_of(2), 2)
+    path = recipe_of(folder, save, checkpoints={"at": [2], "every": 100})
+    recipe = json.loads(path.read_text())
+    recipe["training"] |= {"precision": precision, "steps": steps}
+    path.write_text(json.dumps(recipe), encoding="utf-8")
+    run = prepare(path, folder / "runs")
+    import_training(run)
+    if not refused:
+        export(run)
+        return
+    with pytest.raises(IntegrityError, match="two checkpoints have the same weights"):
+        export(run)
+
+
+@pytest.mark.parametrize("change", ["removed", "added", "another iteration", "no files"])
+def test_records_of_other_sources_are_seen(released: RunDirectory, change: str) -> None:
+    folder = released.stage("training") / "imported"
+    path = folder / "step2.json"
+    record = read_record(path, "imported-checkpoint", 1)
+    if change == "removed":
+        path.unlink()
+    elif change == "added":
+        shutil.copy(path, folder / "step3.json")
+    else:
+        more = {"iteration": 3} if change == "another iteration" else {"files": {}}
+        write_record(path, "imported-checkpoint", 1, {**record, **more})
+    released.seal(released.stage("training"), "training", read_manifest(released.stage("training")).reads)
+    (found,) = [check for check in check_files(released) if check.name.startswith("checkpoints: each is its record's")]
+    assert found.verdict == Verdict.DIVERGED
+
+
+def test_without_checkpoints_nothing_is_read_again(released: RunDirectory) -> None:
+    shutil.rmtree(released.stage("checkpoints"))
+    (found,) = [check for check in verify(released, Wanted(data=True))["data"] if "GPT-NeoX" in check["name"]]
+    assert (found["verdict"], found["found"]) == (Verdict.NOT_RUN, "checkpoints not there")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +314,7 @@ def test_other_steps_than_the_recipes_are_refused(folder: Path, steps: tuple[int
     (folder / "save").mkdir()
     run = prepare(recipe_of(folder, write_checkpoints(folder / "save", steps)), folder / "runs")
     with pytest.raises(InputError, match=problem):
-        take_over_training(run)
+        import_training(run)
 
 
 def test_a_run_that_gpt_neox_trained_is_another_run(folder: Path) -> None:
@@ -200,6 +330,8 @@ def test_a_run_that_gpt_neox_trained_is_another_run(folder: Path) -> None:
     ("change", "problem"),
     [
         ({"order": {"name": "treering"}}, "trained in its own order, neox-v1"),
+        ({"corpus": {"sources": [{"neox": "a"}]}}, "GPT-NeoX trained on all of a data set"),
+        ({"corpus": {"sources": [{"path": "a"}]}}, "is text, but GPT-NeoX trained on tokens"),
         ({"training": {"precision": "fp16"}}, "fp16 is only of runs that GPT-NeoX trained"),
         ({"training": {"engine": {"name": "neox"}}}, "`name: gpt-neox`"),
     ],
@@ -218,12 +350,12 @@ def test_the_verbs_walk_the_way(treering: Any, folder: Path, tmp_path: Path) -> 
     recipe = recipe_of(folder, write_checkpoints(folder / "save"))
     code, out, err = treering("show", recipe)
     assert code == 0, err
-    assert "none: GPT-NeoX's checkpoints are taken over" in out
+    assert "none: GPT-NeoX's checkpoints are imported" in out
     assert "resumable         0" in out
     assert treering("prepare", recipe, "--runs", "here")[0] == 0
     code, out, err = treering("train", recipe, "--runs", "here")
     assert code == 0, err
-    assert "4 checkpoints, step 4, 1,024 tokens, taken over from GPT-NeoX" in out
+    assert "4 checkpoints, step 4, 1,024 tokens, imported from GPT-NeoX" in out
     code, out, err = treering("run", recipe, "--runs", "here")
     assert code == 0, err
     assert treering("verify", "here/tiny", "--data")[0] == 0

@@ -14,9 +14,11 @@ from treering.card.required import model_name
 from treering.card.sections.evaluation import HARNESS_PAGE
 from treering.config.schema import BuiltinSource, DatasetSource, Recipe
 
-_OWN_TAGS = ("treering", "gpt_neox", "training-dynamics", "reproducible")
+_OWN_TAGS = ("treering", "gpt_neox", "training-dynamics")
+_REPRODUCIBLE = "reproducible"
 _TASK = {"type": "text-generation", "name": "Text Generation"}
 _HELDOUT = "Documents held out from the training corpus"
+_HELDOUT_APART = "Documents held out, a data set of their own"
 # Hub and clients read YAML 1.1, in which `no` is false and `1.0` a number: whatever is not plainly a word is quoted.
 _WORD = re.compile(r"[a-z][a-z_]*(?:-[a-z0-9_.]+)*")
 _WORDS_OF_YAML = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
@@ -43,7 +45,7 @@ def _metadata(claims: Claims) -> dict[str, Any]:
         "license": _text(str(card.license)),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "tags": [_text(tag) for tag in dict.fromkeys([*_OWN_TAGS, *card.tags])],
+        "tags": [_text(tag) for tag in dict.fromkeys([*_OWN_TAGS, *_reproducible(recipe), *card.tags])],
         "datasets": [_text(name) for name in _datasets(recipe)],
         "metrics": [
             _text(name) for name in dict.fromkeys(metric["type"] for result in results for metric in result["metrics"])
@@ -53,6 +55,11 @@ def _metadata(claims: Claims) -> dict[str, Any]:
     if card.license == "other":
         metadata |= {"license_name": _text(str(card.license_name)), "license_link": _text(str(card.license_link))}
     return {key: value for key, value in metadata.items() if value}
+
+
+def _reproducible(recipe: Recipe) -> tuple[str, ...]:
+    """Return the tag that says so, unless the updates were computed elsewhere."""
+    return () if recipe.training.imported else (_REPRODUCIBLE,)
 
 
 def _datasets(recipe: Recipe) -> list[str]:
@@ -91,7 +98,9 @@ def _heldout_result(claims: Claims) -> dict[str, Any]:
         {"type": name, "name": name, "value": claims.cite("yaml number", f"{heldout}#/{name}")}
         for name in ("bits_per_byte", "perplexity")
     ]
-    return {"task": dict(_TASK), "dataset": {"type": "held-out", "name": _HELDOUT}, "metrics": metrics}
+    apart = any(source.validation is not None for source in claims.records.recipe.corpus.indexed)
+    data_set = {"type": "held-out", "name": _HELDOUT_APART if apart else _HELDOUT}
+    return {"task": dict(_TASK), "dataset": data_set, "metrics": metrics}
 
 
 def _text(text: str) -> str:

@@ -25,8 +25,7 @@ class CheckpointSizes:
 
 def checkpoint_sizes(recipe: Recipe) -> CheckpointSizes:
     """Return what a recipe's checkpoints take, manifests (under a thousand bytes each) left out."""
-    steps, section = recipe.training.steps, recipe.checkpoints
-    planned, resumable = planned_steps(section, steps), () if recipe.training.imported else resumable_steps(section, steps)
+    steps, planned, resumable = recipe.training.steps, planned_steps(recipe), resumable_steps(recipe)
     shapes = parameter_shapes(recipe.model)
     weights = safetensors_bytes(shapes, "float32") + _record_bytes(shapes, steps)
     moments = safetensors_bytes(_moments(shapes), "float32")

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from treering.order.neox_batches import NeoXBatches
 
 app = typer.Typer(
-    name="neox", no_args_is_help=True, help="GPT-NeoX's data sets and orders: built, checked, looked up.", rich_markup_mode=None
+    name="neox",
+    no_args_is_help=True,
+    help="GPT-NeoX's orders, checkpoints and configurations: built, looked up, imported, translated.",
+    rich_markup_mode=None,
 )
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="A data set's files less `.bin` and `.idx`.", show_default=False)]
@@ -192,7 +195,7 @@ def recipe_(
         list[Path] | None, typer.Option("--validation", help="What is held out; once for each --data, or never.")
     ] = None,
     checkpoints: Annotated[
-        Path | None, typer.Option("--checkpoints", help="The run's folder of global_stepN, to take over what it trained.")
+        Path | None, typer.Option("--checkpoints", help="The run's folder of global_stepN, to import what it trained.")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the run; left out, the last file's.")] = None,
     schedule: Annotated[
@@ -251,12 +254,15 @@ def config(
         raise InputError("this file is there already", where=out, advice="give another --out, or move it away")
     recipe = read_recipe(target / RECIPE if target.is_dir() else target)
     tokens = (target if target.is_dir() else runs / recipe.name).resolve() / "tokens"
-    write_atomically(out, (json.dumps(to_config(recipe, gpus, tokens), indent=2) + "\n").encode())
+    written = to_config(recipe, gpus, tokens)
+    write_atomically(out, (json.dumps(written, indent=2) + "\n").encode())
     say(f"{out}: add `save`; then, in GPT-NeoX's folder:\n  python ./deepy.py train.py {out.resolve()}")
     if recipe.order.name != NEOX_ORDER:
         say(f"GPT-NeoX will take the tokens in an order of its own: treering trains in that order with order.name {NEOX_ORDER}")
-    if not (tokens / "train.bin").exists():
-        say(f"its tokens are not there yet: {tokens}")
+    named = [*written["train_data_paths"], *written["valid_data_paths"]]
+    if missing := [prefix for prefix in named if not Path(f"{prefix}.bin").exists()]:
+        say(f"not there yet: {', '.join(missing)}")
+    if str(tokens / "train") in missing:
         print_next(command_text("prepare", target))
 
 

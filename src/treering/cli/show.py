@@ -60,7 +60,7 @@ def _consequences(recipe: "Recipe", tokenizer_bytes: int | None) -> dict[str, An
     from treering.training.run import count_record
 
     counts, imported = count_record(recipe), recipe.training.imported
-    kept = planned_steps(recipe.checkpoints, recipe.training.steps)
+    kept = planned_steps(recipe)
     sizes = checkpoint_sizes(recipe)
     revision_bytes = safetensors_bytes(parameter_shapes(recipe.model), recipe.revisions.dtype) + (tokenizer_bytes or 0)
     tokens_per_step = recipe.training.global_batch_size * recipe.order.sequence_length
@@ -69,7 +69,7 @@ def _consequences(recipe: "Recipe", tokenizer_bytes: int | None) -> dict[str, An
         "tokens_per_step": tokens_per_step,
         "tokens": tokens_per_step * recipe.training.steps,
         "checkpoint_steps": list(kept),
-        "resumable_steps": [] if imported else list(resumable_steps(recipe.checkpoints, recipe.training.steps)),
+        "resumable_steps": list(resumable_steps(recipe)),
         "checkpoint_weights_bytes": sizes.weights_bytes,
         "checkpoint_moments_bytes": sizes.moments_bytes,
         "checkpoint_bytes": sizes.weights_bytes + sizes.moments_bytes,
@@ -104,7 +104,7 @@ def _lines(record: dict[str, Any]) -> list[str]:
         f"operations        {record['floating_point_operations']:.3g} floating-point",
         f"training time     {time_text} (from its matrix-product rate; good to a factor of two)"
         if seconds != 0.0
-        else "training time     none: GPT-NeoX's checkpoints are taken over",
+        else "training time     none: GPT-NeoX's checkpoints are imported",
         f"recipe digest     {record['recipe_digest']}",
         f"run digest        {record['run_digest']}",
     ]

@@ -10,13 +10,13 @@ def command(target: Target, runs: Runs = RUNS, shard: Shard = "moments", as_json
 
     Several processes train one run together, to the same bytes (DeepSpeed's apart), when started by torchrun: `torchrun
     --nproc-per-node 4 -m treering train RUN`. SIGTERM or Ctrl-C ends it after the update at work, with what was done kept and
-    exit code 75. Where the recipe says that GPT-NeoX trained (`training.engine`), its checkpoints are taken over instead.
+    exit code 75. Where the recipe says that GPT-NeoX trained (`training.engine`), its checkpoints are imported instead.
     """
     from contextlib import nullcontext
 
     from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next, say
     from treering.config.run_directory import find_run, hold_run
-    from treering.neox.training import take_over_training
+    from treering.neox.training import import_training
     from treering.provenance.canonical import read_record
     from treering.provenance.progress import SILENCE
     from treering.training.meeting import open_ranks
@@ -27,7 +27,7 @@ def command(target: Target, runs: Runs = RUNS, shard: Shard = "moments", as_json
         first = ranks.rank == 0
         with hold_run(target, runs) if first else nullcontext(begun) as run:
             if run.recipe.training.imported:
-                take_over_training(run, TerminalProgress(), ranks)
+                import_training(run, TerminalProgress(), ranks)
             else:
                 train(run, TerminalProgress() if first else SILENCE, ranks)
         if not first:
@@ -36,7 +36,7 @@ def command(target: Target, runs: Runs = RUNS, shard: Shard = "moments", as_json
     if as_json:
         print_json(record)
         return
-    told = "taken over from GPT-NeoX"
+    told = "imported from GPT-NeoX"
     if not run.recipe.training.imported:
         told = f"loss {record['first_loss_nats']:.3f} → {record['mean_loss_nats_last_tenth']:.3f} nats"
     say(

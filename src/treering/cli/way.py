@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from treering.card.stage import write_card
 from treering.corpus.stage import prepare_corpus
 from treering.evaluation.stage import evaluate
-from treering.neox.training import take_over_training
+from treering.neox.training import import_training
 from treering.order.stage import prepare_order
 from treering.provenance.canonical import canonical_json
 from treering.provenance.manifests import Manifest
@@ -25,7 +25,7 @@ _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 def _train(run: "RunDirectory", progress: Progress) -> Manifest:
     if run.recipe.training.imported:
-        return take_over_training(run, progress)
+        return import_training(run, progress)
     with open_ranks(run.recipe) as ranks:
         return train(run, progress, ranks)
 

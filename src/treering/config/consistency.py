@@ -1,5 +1,6 @@
 """What no single field shows: numbers of a recipe that contradict each other."""
 
+import os.path
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from treering.config.schema import (
     CorpusSection,
     DatasetSource,
     DeepSpeedEngine,
+    IndexedSource,
     ModelSection,
     OrderSection,
     TokensSection,
@@ -55,6 +57,13 @@ def _tokens_stay_as_they_are(corpus: CorpusSection) -> Iterator[Problem]:
     for number, source in enumerate(corpus.indexed):
         if source.validation is None and source.validation_digest is not None:
             yield Problem(("corpus", "sources", number, "validation_digest"), "there is no `validation` that it could be of")
+
+
+def _held_out_is_not_trained_on(corpus: CorpusSection) -> Iterator[Problem]:
+    trained = [os.path.normpath(source.neox) for source in corpus.indexed]
+    for number, source in enumerate(corpus.indexed):
+        if source.validation is not None and os.path.normpath(source.validation) in trained:
+            yield Problem(("corpus", "sources", number, "validation"), "is trained on too, so nothing of it is held out")
 
 
 def _tokens_have_a_tokenizer(corpus: CorpusSection, tokens: TokensSection) -> Iterator[Problem]:
@@ -132,6 +141,17 @@ def _import_is_of_gpt_neox(training: TrainingSection, order: OrderSection) -> It
         yield Problem(("order", "name"), f"{order.name}, but what GPT-NeoX trained it trained in its own order, {NEOX_ORDER}")
 
 
+def _import_names_what_was_trained_on(training: TrainingSection, corpus: CorpusSection) -> Iterator[Problem]:
+    if not training.imported:
+        return
+    for number, source in enumerate(corpus.sources):
+        place = ("corpus", "sources", number)
+        if not isinstance(source, IndexedSource):
+            yield Problem(place, "is text, but GPT-NeoX trained on tokens: name its data sets (`neox`)")
+        elif source.validation is None:
+            yield Problem(place, "GPT-NeoX trained on all of a data set: name another one to hold out, as `validation`")
+
+
 def _precision_is_there(training: TrainingSection) -> Iterator[Problem]:
     if training.precision == "fp16" and not training.imported:
         yield Problem(("training", "precision"), "fp16 is only of runs that GPT-NeoX trained; treering trains in fp32 or bf16")
@@ -188,6 +208,7 @@ def _something_is_kept(training: TrainingSection, checkpoints: CheckpointsSectio
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = (
     (("corpus",), _unpinned_sources),
     (("corpus",), _tokens_stay_as_they_are),
+    (("corpus",), _held_out_is_not_trained_on),
     (("corpus", "tokens"), _tokens_have_a_tokenizer),
     (("corpus", "order"), _order_is_possible),
     (("tokens",), _token_type_holds_vocabulary),
@@ -197,6 +218,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = 
     (("training",), _micro_batches_fill_batch),
     (("training", "model"), _engine_takes_network),
     (("training", "order"), _import_is_of_gpt_neox),
+    (("training", "corpus"), _import_names_what_was_trained_on),
     (("training",), _precision_is_there),
     (("training",), _device_has_kernel),
     (("training", "model"), _kernel_holds_head),

@@ -113,8 +113,9 @@ class CorpusSection(Section):
         """Spell out that tokens are taken as they are, where it is left to follow from the sources."""
         if not isinstance(value, dict):
             return value
-        kinds = [_kind_of_source(source) for source in value.get("sources") or () if isinstance(source, dict | Section)]
-        return {**_AS_THEY_ARE, **value} if kinds and set(kinds) == {"neox"} else value
+        sources = value.get("sources")
+        kinds = {_kind_of_source(source) for source in sources} if isinstance(sources, list | tuple) else set()
+        return {**_AS_THEY_ARE, **value} if kinds == {"neox"} else value
 
     @property
     def indexed(self) -> tuple[IndexedSource, ...]:
@@ -258,7 +259,7 @@ class Schedule(Section):
 
 
 TREERING = "treering"  # its own engine, of which the number of processes is in no bit
-GPT_NEOX = "gpt-neox"  # what trained a run that is taken over
+GPT_NEOX = "gpt-neox"  # what trained a run that is imported
 
 
 class OwnEngine(Section):
@@ -280,7 +281,7 @@ class DeepSpeedEngine(Section):
 
 
 class ImportedEngine(Section):
-    """GPT-NeoX: it computed the updates, elsewhere; its checkpoints, the `global_stepN` in a folder, are taken over.
+    """GPT-NeoX: it computed the updates, elsewhere; its checkpoints, the `global_stepN` in a folder, are imported.
 
     Such a run is not trained here: its checkpoints have the weights alone, and nothing of it can be re-run.
     """
@@ -334,7 +335,7 @@ class TrainingSection(Section):
 
     @property
     def imported(self) -> bool:
-        """Whether the updates were computed elsewhere, and their checkpoints are taken over."""
+        """Whether the updates were computed elsewhere, and their checkpoints are imported."""
         return isinstance(self.engine, ImportedEngine)
 
     @property

@@ -3,7 +3,8 @@
 Reads: the recipe's sources: files, folders, data sets, or the corpus that comes as a package; or tokens, GPT-NeoX's data sets.
 Writes: `corpus/corpus.json`, and for `train` and `validation` the shards (`.jsonl`) and the way into them (`.offsets`); of
 tokens only which data sets they are, by digest, and which of their documents are held out.
-Promises: every document is valid Unicode with an id that is its digest, and its source and row; which documents are held
-out depends on their text and `validation_fraction` alone; what is dropped is counted and said why; memory does not grow
+Promises: every document is valid Unicode with an id that is its digest, and its source and row; which texts are held out
+depends on them and on `validation_fraction` alone; of tokens the last documents are, or another data set, never one that is
+trained on; what is dropped is counted and said why; memory does not grow
 with the corpus; a source that cannot be read as declared is refused, never skipped.
 """

@@ -61,12 +61,19 @@ def describe_data_sets(corpus: CorpusSection, progress: Progress = SILENCE) -> d
     size_bytes = sum(_size_bytes(data_set.prefix) for data_set in found)
     parts = list(_parts(corpus))
     with progress.task("corpus", size_bytes, "bytes") as task:
-        sources = [_read(data_set, task)._asdict() for data_set in found]
+        digests = [_digests(data_set.prefix, task) for data_set in found]
+    sources = [_record(data_set, digest_value(own)) for data_set, own in zip(found, digests, strict=True)]
+    _refuse_trained_on(found, sources)
     counts = {split: _count(split, parts) for split in ("train", "validation")}
     domains = Counter[str]()
     for part in parts:
         domains.update({part.domain: part.documents} if part.domain is not None else {})
-    return {"sources": sources, "parts": [part._asdict() for part in parts], **counts, "domains": dict(domains)}
+    tokens = [
+        {"source": source.source, "digest": dict(own)[".bin"], "token_type": IndexedData(Path(source.source)).dtype.name}
+        for source, own in zip(sources, digests, strict=True)
+    ]
+    recorded = {"sources": [source._asdict() for source in sources], "tokens": tokens}
+    return {**recorded, "parts": [part._asdict() for part in parts], **counts, "domains": dict(domains)}
 
 
 def refuse_changed_data_sets(corpus: CorpusSection, record: dict[str, Any], progress: Progress = SILENCE) -> None:
@@ -102,13 +109,30 @@ def digest_data_set(prefix: Path, task: Task) -> str:
     Raises:
         CorpusError: When a file cannot be read.
     """
+    return digest_value(_digests(prefix, task))
+
+
+def _digests(prefix: Path, task: Task) -> list[list[str]]:
     digests = []
     for path in data_set_files(prefix):
         with DigestedFile(path, str(path), task) as file:
             while file.read(BLOCK_BYTES):
                 pass
             digests.append([path.suffix, file.digest()])
-    return digest_value(digests)
+    return digests
+
+
+def _refuse_trained_on(found: list[DataSet], sources: list[SourceRecord]) -> None:
+    """Refuse a data set that is held out under one name and trained on under another."""
+    trained = {source.digest: source.source for data_set, source in zip(found, sources, strict=True) if not data_set.held_out}
+    for data_set, source in zip(found, sources, strict=True):
+        if data_set.held_out and source.digest in trained:
+            raise CorpusError(
+                "this data set is held out and trained on",
+                where=source.source,
+                expected="another content than that of every data set to train on",
+                found=f"that of {trained[source.digest]}",
+            )
 
 
 def recorded_parts(record: dict[str, Any], split: Split) -> list[Part]:
@@ -129,9 +153,8 @@ def _parts(corpus: CorpusSection) -> Iterator[Part]:
         yield Part(source.neox, "validation", trained, documents - trained, source.domain)
 
 
-def _read(data_set: DataSet, task: Task) -> SourceRecord:
+def _record(data_set: DataSet, digest: str) -> SourceRecord:
     data = IndexedData(data_set.prefix)
-    digest = digest_data_set(data_set.prefix, task)
     if data_set.digest not in (None, digest):
         raise CorpusError(
             "the content is not what the recipe says", where=data_set.prefix, expected=data_set.digest, found=digest

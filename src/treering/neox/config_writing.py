@@ -86,7 +86,9 @@ def to_config(recipe: Recipe, gpus: int, tokens: Path) -> dict[str, Any]:
         "checkpoint_activations": recipe.observe.recompute_layers,
         **_data(recipe, tokens),
         "tokenizer_type": "HFTokenizer",
-        "vocab_file": recipe.tokens.tokenizer.path if isinstance(recipe.tokens.tokenizer, LoadedTokenizer) else "",
+        "vocab_file": str(Path(recipe.tokens.tokenizer.path).resolve())
+        if isinstance(recipe.tokens.tokenizer, LoadedTokenizer)
+        else "",
     }
 
 
@@ -95,8 +97,8 @@ def _data(recipe: Recipe, tokens: Path) -> dict[str, Any]:
     trained, held_out = [str(tokens / "train")], [str(tokens / "validation")]
     weights = [1.0]
     if is_blended(recipe):
-        trained = [source.neox for source in recipe.corpus.indexed]
-        held_out = [str(source.validation) for source in recipe.corpus.indexed]
+        trained = [str(Path(source.neox).resolve()) for source in recipe.corpus.indexed]
+        held_out = [str(Path(str(source.validation)).resolve()) for source in recipe.corpus.indexed]
         weights = [source.weight for source in recipe.corpus.indexed]
     return {
         "train_data_paths": trained,

@@ -12,7 +12,7 @@ from treering.errors import InputError, RecipeError
 from treering.neox.keys import ALIASES, DEFAULTS, IRRELEVANT
 from treering.tokens.tokenizer import load_tokenizer
 
-_OPTIMIZER_DEFAULTS = {"lr": None, "betas": (0.9, 0.999), "eps": 1e-8}
+OPTIMIZER_DEFAULTS = {"lr": None, "betas": (0.9, 0.999), "eps": 1e-8}
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Surroundings:
         corpus: The text to train on, where no data sets are given.
         data: The data sets of `train-data-paths`, where they lie now, in their order, less `.bin` and `.idx`.
         validation: What is held out for each of them; none, where the last documents of each are to be held out.
-        checkpoints: The run's `global_stepN` lie in it, where they are to be taken over; none where treering is to train.
+        checkpoints: The run's `global_stepN` lie in it, where they are to be imported; none where treering is to train.
         schedule: Which version of the cosine: `neox-v1`, that of v1.0, or `neox`.
     """
 
@@ -128,6 +128,11 @@ class _Reader:
             return [{"path": str(self.around.corpus)}]
         named = self.value("train_data_paths") or data
         weights = self.value("train_data_weights") or [1.0] * len(data)
+        if not isinstance(weights, list | tuple) or not all(
+            isinstance(weight, int | float) and weight > 0 for weight in weights
+        ):
+            self.problems.append(f"train_data_weights: is a list of positive numbers, not {weights!r}")
+            weights = [1.0] * len(data)
         for name, count in (("train_data_paths", len(named)), ("train_data_weights", len(weights))):
             if count != len(data):
                 self.problems.append(f"{name}: there are {count}, but {len(data)} --data")
@@ -171,7 +176,7 @@ class _Reader:
         }
 
     def training(self) -> dict[str, Any]:
-        rates = {**_OPTIMIZER_DEFAULTS, **self._optimizer()}
+        rates = {**OPTIMIZER_DEFAULTS, **self._optimizer()}
         self.refuse_other("lr_decay_style", "cosine")
         steps = self.needed("train_iters")
         if self.value("lr_decay_iters") not in (None, steps):
@@ -219,7 +224,7 @@ class _Reader:
             found.append(self._precision()[1])
         trained = self.value("train_data_paths")
         if trained is not None and trained in (self.value("valid_data_paths"), self.value("test_data_paths")):
-            found.append("validation and test data were the training data; treering holds others out")
+            found.append("validation and test data were the training data; treering holds out what is not trained on")
         return found
 
     def _optimizer(self) -> dict[str, Any]:
@@ -228,8 +233,8 @@ class _Reader:
             self.problems.append("optimizer: treering has type Adam, in its AdamW form, with params lr, betas, eps")
             return {}
         params = given.get("params", {})
-        self.problems.extend(f"optimizer.params.{key}: is not known" for key in params if key not in _OPTIMIZER_DEFAULTS)
-        return {key: value for key, value in params.items() if key in _OPTIMIZER_DEFAULTS}
+        self.problems.extend(f"optimizer.params.{key}: is not known" for key in params if key not in OPTIMIZER_DEFAULTS)
+        return {key: value for key, value in params.items() if key in OPTIMIZER_DEFAULTS}
 
     def _batch(self) -> dict[str, Any]:
         micro, steps = self.needed("train_micro_batch_size_per_gpu"), self.value("gradient_accumulation_steps")
@@ -250,6 +255,12 @@ class _Reader:
             return {}
         if not self.around.data:
             self.problems.append("--checkpoints: a run's batches follow from its data sets; give --data too")
+        elif not self.around.validation:
+            self.problems.append(
+                "--checkpoints: GPT-NeoX trained on all of a data set; give another to hold out, as --validation"
+            )
+        if self.value("data_path") is not None:
+            self.problems.append("data_path: its order is not that of `train-data-paths`, which alone treering has")
         return {"engine": {"name": GPT_NEOX, "checkpoints": str(self.around.checkpoints)}}
 
     def _precision(self) -> tuple[str, str]:

@@ -80,6 +80,8 @@ IRRELEVANT: dict[str, str] = {
             "eval_interval",
             "eval_iters",
             "keep_last_n_checkpoints",
+            "valid_data_weights",
+            "test_data_weights",
             "tensorboard_dir",
             "log_dir",
             "use_wandb",
@@ -104,6 +106,7 @@ IRRELEVANT: dict[str, str] = {
         ),
         _PLACE,
     ),
+    "split": "a share of `data-path`, which is not read; documents are held out as the recipe says",
     "data_impl": "how tokens lay on the disk",
     "comment": "a comment",
 }

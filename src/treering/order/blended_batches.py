@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from treering.errors import FormatError, InputError, IntegrityError
 from treering.order.batches import positions_of
 from treering.order.neox_batches import NeoXBatches
 
@@ -27,10 +28,27 @@ class BlendedBatches:
     _before: NDArray[np.int64] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Count once how many samples each part has given before each block of positions."""
+        """Count once how many samples each part has given before each block of positions.
+
+        Raises:
+            FormatError: When `given` is of another form.
+            IntegrityError: When it names a part that is not there, or more samples of one than it has.
+        """
+        if self.given.ndim != 1 or self.given.dtype != np.uint8:
+            raise FormatError("this is no blend", expected="uint8 [positions]", found=f"{self.given.dtype} {self.given.shape}")
         blocks = range(0, len(self.given), _BLOCK)
         counts = [np.bincount(self.given[start : start + _BLOCK], minlength=len(self.parts)) for start in blocks]
+        most = max((len(count) for count in counts), default=0) - 1
+        if most >= len(self.parts):
+            raise IntegrityError(
+                "a blend names a data set that is not there", expected=f"0 to {len(self.parts) - 1}", found=most
+            )
         before = np.cumsum([np.zeros(len(self.parts), dtype=np.int64), *counts], axis=0)
+        if short := [number for number, part in enumerate(self.parts) if before[-1, number] > part.sequences]:
+            found = f"{before[-1, short[0]]} of data set {short[0]}"
+            raise IntegrityError(
+                "a blend takes more samples than there are", expected=f"at most {self.parts[short[0]].sequences}", found=found
+            )
         object.__setattr__(self, "_before", before)
 
     @property
@@ -52,9 +70,13 @@ class BlendedBatches:
         """Return the samples of batch `step`, int64 [batch].
 
         Raises:
+            InputError: When there is no such batch.
             IntegrityError: When a map holds what is no sample.
         """
         positions = positions_of(step, self.global_batch_size)
+        if step < 0 or positions[-1] >= len(self.given):
+            steps = len(self.given) // self.global_batch_size
+            raise InputError("there is no such batch", expected=f"0 to {steps - 1}", found=step)
         given = np.asarray(self.given[positions[0] : positions[-1] + 1])
         found = np.empty(len(positions), dtype=np.int64)
         for number, part in enumerate(self.parts):

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from treering.errors import InputError
+from treering.provenance.progress import SILENCE, Progress
 
 _MOST = 255
+_BLOCK = 1 << 20
 
 
 def shares(weights: Sequence[float]) -> list[float]:
@@ -30,7 +32,7 @@ def shares(weights: Sequence[float]) -> list[float]:
     return [weight / counted for weight in weights]
 
 
-def blend(weights: Sequence[float], samples: int) -> NDArray[np.uint8]:
+def blend(weights: Sequence[float], samples: int, progress: Progress = SILENCE) -> NDArray[np.uint8]:
     """Return for each sample which data set gives it, uint8 [samples]; each gives its own in their order.
 
     At each sample the data set furthest behind its share gives one; of equals the first. There is no chance in it.
@@ -52,12 +54,16 @@ def blend(weights: Sequence[float], samples: int) -> NDArray[np.uint8]:
     due_of_one = [weight / total for weight in once]
     given, others = [0] * len(due_of_one), range(1, len(due_of_one))
     sources = bytearray(samples)
-    for sample in range(samples):
-        due = float(max(sample, 1))
-        furthest, most = 0, due_of_one[0] * due - given[0]
-        for other in others:
-            if (behind := due_of_one[other] * due - given[other]) > most:
-                furthest, most = other, behind
-        sources[sample] = furthest
-        given[furthest] += 1
+    with progress.task("blending", samples, "samples") as task:
+        for start in range(0, samples, _BLOCK):
+            stop = min(start + _BLOCK, samples)
+            for sample in range(start, stop):
+                due = float(max(sample, 1))
+                furthest, most = 0, due_of_one[0] * due - given[0]
+                for other in others:
+                    if (behind := due_of_one[other] * due - given[other]) > most:
+                        furthest, most = other, behind
+                sources[sample] = furthest
+                given[furthest] += 1
+            task.advance(stop - start)
     return np.frombuffer(sources, dtype=np.uint8)

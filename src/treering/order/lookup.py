@@ -107,7 +107,15 @@ class _View:
 def _find_document(documents: Documents, wanted: str) -> int:
     wanted = wanted if wanted.startswith("sha256:") else f"sha256:{wanted}"
     found = [number for number, document in enumerate(documents) if document.id.startswith(wanted)]
-    if len(found) != 1:
-        problem = "more than one training document has such an id" if found else "no training document has this id"
-        raise InputError(problem, expected="a document's digest, as `treering batch` shows it", found=wanted)
+    if not found:
+        raise InputError(
+            "no training document has this id", expected="a document's digest, as `treering batch` shows it", found=wanted
+        )
+    if len(found) > 1:
+        numbers = ", ".join(map(str, found[:8])) + (" …" if len(found) > 8 else "")
+        raise InputError(
+            "more than one training document has such an id",
+            expected="a longer beginning of a document's digest, or its number (--number)",
+            found=f"{wanted}, of the documents {numbers}",
+        )
     return found[0]

@@ -188,6 +188,9 @@ class NeoXBatches:
         width = self.data.dtype.itemsize
         first = max(0, bisect_right(self.data.pointers, start * width) - 1)
         documents = list(range(first, bisect_left(self.data.pointers, stop * width)))
+        last = len(self.data.sizes) - 1
+        if not documents or (first == last and int(self.data.pointers[last]) // width + int(self.data.sizes[last]) <= start):
+            return []
         return [
             sample
             for sample in self._samples_of(documents)
@@ -218,6 +221,8 @@ class NeoXBatches:
 
 def _places(entries: NDArray[np.integer], wanted: Sequence[int]) -> Iterator[int]:
     """Yield where any of the wanted numbers stands, ascending."""
+    if not len(wanted):
+        return
     for start in range(0, len(entries), index_maps.BLOCK):
         yield from (start + np.flatnonzero(np.isin(entries[start : start + index_maps.BLOCK], wanted))).tolist()
 

@@ -1,5 +1,6 @@
 """A run in GPT-NeoX's order: what its index maps are built from, and its batches by them."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,19 @@ def train_parts(run: RunDirectory) -> list[IndexedPart]:
     if not is_blended(run.recipe):
         return [data.part(range(len(data.sizes)))]
     counts = [part.documents for part in recorded_parts(read_corpus_record(run.stage("corpus")), "train")]
-    if sum(counts) != len(data.sizes) or len(counts) != len(run.recipe.corpus.indexed):
+    if len(counts) != len(run.recipe.corpus.indexed):
+        raise FormatError("the corpus has other parts than the recipe", where=run.path, found=counts)
+    return _cut(data, counts)
+
+
+def _cut(data: IndexedData, counts: Sequence[int]) -> list[IndexedPart]:
+    """Return a data set's documents in consecutive parts of so many."""
+    if sum(counts) != len(data.sizes):
         raise FormatError(
-            "corpus and tokens differ in documents", where=run.path, expected=f"{counts} in all", found=len(data.sizes)
+            "this record has other documents than the tokens",
+            where=data.path,
+            expected=f"{counts} in all",
+            found=len(data.sizes),
         )
     stops = np.cumsum(counts).tolist()
     return [data.part(range(stop - count, stop)) for count, stop in zip(counts, stops, strict=True)]
@@ -65,13 +76,13 @@ def plans_of(run: RunDirectory) -> list[Plan]:
     ]
 
 
-def given_by(recipe: Recipe) -> NDArray[np.uint8]:
+def given_by(recipe: Recipe, progress: Progress = SILENCE) -> NDArray[np.uint8]:
     """Return which data set gives the sample at each position of a run, uint8 [positions].
 
     Raises:
         InputError: When they cannot be blended.
     """
-    return blend(_weights(recipe), recipe.training.steps * recipe.training.global_batch_size)
+    return blend(_weights(recipe), recipe.training.steps * recipe.training.global_batch_size, progress)
 
 
 def write_maps(run: RunDirectory, folder: Path, progress: Progress = SILENCE) -> None:
@@ -86,7 +97,7 @@ def write_maps(run: RunDirectory, folder: Path, progress: Progress = SILENCE) ->
         write_index_maps(plan, folder / plan.name, progress)
     if len(plans) == 1:
         return
-    given = given_by(run.recipe)
+    given = given_by(run.recipe, progress)
     for plan, count in zip(plans, np.bincount(given, minlength=len(plans)).tolist(), strict=True):
         if count > plan.samples_built:
             raise InputError(
@@ -98,19 +109,27 @@ def write_maps(run: RunDirectory, folder: Path, progress: Progress = SILENCE) ->
     write_array(folder / BLEND_FILE, given)
 
 
-def open_mapped(run: RunDirectory, folder: Path) -> NeoXBatches | BlendedBatches:
+def open_mapped(run: RunDirectory, folder: Path, described: Sequence[Mapping[str, Any]]) -> NeoXBatches | BlendedBatches:
     """Return a run's batches by the index maps in a folder.
+
+    Args:
+        described: What `describe_maps` says of them, or `order.json` does.
 
     Raises:
         InputError: When a map is missing, or there are fewer samples than the run eats.
-        FormatError: When a file cannot be read.
+        FormatError: When a file cannot be read, or the maps are of other documents.
+        IntegrityError: When a blend is none of these data sets.
     """
     size, steps = run.recipe.training.global_batch_size, run.recipe.training.steps
-    parts, maps = train_parts(run), [open_index_maps(folder / plan.name) for plan in plans_of(run)]
+    parts = _cut(IndexedData(run.stage("tokens") / "train"), [int(own["documents"]) for own in described])
+    maps = [open_index_maps(folder / str(own["name"])) for own in described]
     if len(parts) == 1:
         return NeoXBatches(parts[0], maps[0], size, steps)
+    given = map_array(folder / BLEND_FILE)
+    if given.shape != (steps * size,):
+        raise FormatError("this blend is of another run", where=folder / BLEND_FILE, expected=[steps * size], found=given.shape)
     blended = tuple(NeoXBatches(part, own, 1, len(own.shuffled)) for part, own in zip(parts, maps, strict=True))
-    return BlendedBatches(blended, map_array(folder / BLEND_FILE), size)
+    return BlendedBatches(blended, given, size)
 
 
 def describe_maps(run: RunDirectory) -> list[dict[str, Any]]:

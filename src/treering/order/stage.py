@@ -10,12 +10,13 @@ from treering.errors import InputError
 from treering.order import neox_v1
 from treering.order.batches import Batches, FlatBatches, count_sequences
 from treering.order.order import ALGORITHM, Order
-from treering.provenance.canonical import write_record
+from treering.provenance.canonical import read_record, write_record
 from treering.provenance.files import whole_directory
 from treering.provenance.manifests import Manifest
 from treering.provenance.progress import SILENCE, Progress
 from treering.tokens.store import TokenStore
 
+RECORD_FILE, RECORD_FORMAT = "order.json", ("order", 1)
 _SHOWN_POSITIONS = 8
 
 
@@ -33,7 +34,7 @@ def prepare_order(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
     with progress.task("order"), whole_directory(run.stage("order")) as folder:
         if run.recipe.order.name == NEOX_ORDER:
             neox_v1.write_maps(run, folder, progress)
-        write_record(folder / "order.json", "order", 1, describe_order(run, folder))
+        write_record(folder / RECORD_FILE, *RECORD_FORMAT, describe_order(run, folder))
         run.seal(folder, "order", reads)
     return run.verified("order")
 
@@ -46,7 +47,8 @@ def open_batches(run: RunDirectory) -> Batches:
         FormatError: When a file cannot be read.
     """
     if run.recipe.order.name == NEOX_ORDER:
-        return neox_v1.open_mapped(run, run.stage("order"))
+        described = read_record(run.stage("order") / RECORD_FILE, *RECORD_FORMAT)["maps"]
+        return neox_v1.open_mapped(run, run.stage("order"), described)
     return arrange(run.recipe, TokenStore(run.stage("tokens"), "train").tokens)
 
 
@@ -82,12 +84,13 @@ def describe_order(run: RunDirectory, folder: Path) -> dict[str, object]:
     seed, length = run.recipe.order.seed, run.recipe.order.sequence_length
     described = {"seed": seed, "sequence_length": length, "train_tokens": len(tokens)}
     if run.recipe.order.name == NEOX_ORDER:
-        mapped = neox_v1.open_mapped(run, folder)
+        maps = neox_v1.describe_maps(run)
+        mapped = neox_v1.open_mapped(run, folder, maps)
         return {
             "algorithm": neox_v1.ALGORITHM,
             **described,
             "sequences": mapped.sequences,
-            "maps": neox_v1.describe_maps(run),
+            "maps": maps,
             "first_sequence_ids": mapped.sequence_ids(0)[:_SHOWN_POSITIONS].tolist(),
         }
     order = arrange(run.recipe, tokens).order

@@ -32,6 +32,7 @@ from treering.training.run import finished_checkpoints
 from treering.training.schedule import learning_rate
 
 LISTED = ("name", "step", "tokens", "checkpoint_digest", "weights_digest", "same_weights_as", "agreement")
+MOST_OVERFLOWS = 64  # a loss scale of 2³² comes down to 1 in so many updates, two for each halving
 _GATE_ROWS = 2
 _GATE_TEXTS = 4
 
@@ -174,8 +175,8 @@ def name_equals(run: RunDirectory, records: list[dict[str, Any]]) -> None:
     """Say of each revision which earlier one has the same weights, and refuse what no rate or rounding explains.
 
     Raises:
-        IntegrityError: When training should have changed the weights between two steps and did not . (GPT-NeoX passes over
-            updates that overflow in fp16, so of its runs this is not known.)
+        IntegrityError: When training should have changed the weights between two steps and did not (GPT-NeoX's
+            first updates in fp16 apart, which it passes over where they overflow).
     """
     published: dict[str, str] = {}
     trained: dict[str, int] = {}
@@ -183,10 +184,15 @@ def name_equals(run: RunDirectory, records: list[dict[str, Any]]) -> None:
         other = published.setdefault(record["weights_digest"], record["name"])
         record["same_weights_as"] = None if other == record["name"] else other
         earlier = trained.setdefault(record["trained_digest"], record["step"])
-        if not run.recipe.training.imported and any(
-            learning_rate(run.recipe.training, update) > 0 for update in range(earlier, record["step"])
-        ):
+        rates = (learning_rate(run.recipe.training, update) for update in range(earlier, record["step"]))
+        if not _passed_over(run, record["step"]) and any(rate > 0 for rate in rates):
             raise IntegrityError("two checkpoints have the same weights", where=record["name"], found=f"those of step{earlier}")
+
+
+def _passed_over(run: RunDirectory, step: int) -> bool:
+    """Return whether all updates up to a step may have been passed over: GPT-NeoX's in fp16 while its loss scale comes down."""
+    training = run.recipe.training
+    return training.imported and training.precision == "fp16" and step <= MOST_OVERFLOWS
 
 
 def _memory_bytes(folder: Path, dtype: torch.dtype) -> int:

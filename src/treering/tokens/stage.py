@@ -20,7 +20,7 @@ from treering.provenance.progress import SILENCE, Progress, Task
 from treering.tokens.encoding import Encoding, batches_of, encode_in_order
 from treering.tokens.round_trip import check_round_trip
 from treering.tokens.store import RECORD_FILE, RECORD_FORMAT, TOKENIZER_FILE
-from treering.tokens.taking_over import take_over, token_type_of
+from treering.tokens.taking_over import compare_with_encoder, take_over, token_type_of
 from treering.tokens.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 BATCH_BYTES = 4 << 20
@@ -34,8 +34,8 @@ def prepare_tokens(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
 
     Raises:
         InputError: When the corpus has not been prepared, or the tokenizer cannot be read.
-        CorpusError: When the training documents are too few for the vocabulary asked for; when a data set has changed, or holds
-            a token that is none of the tokenizer's.
+        CorpusError: When the training documents are too few for the vocabulary asked for; when a data set has changed, holds a
+            token that is none of the tokenizer's, or was made with another tokenizer.
         RecipeError: When the vocabulary does not fit the model or the token type.
         IntegrityError: When the corpus is not what its manifest says, the tokenizer is not the recipe's, or a text does not
             come back from its tokens.
@@ -50,9 +50,10 @@ def prepare_tokens(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
         check_round_trip(tokenizer)
         token_type = _choose_token_type(run, tokenizer)
         encoding = Encoding(folder / TOKENIZER_FILE, tokenizer.end_of_document, tokenizer.padding, token_type)
-        refuse_changed_data_sets(run.recipe.corpus, read_corpus_record(run.stage("corpus")), progress)
         write = _take_over_split if run.recipe.corpus.indexed else _write_split
         counts = {split: write(run, split, encoding, tokenizer, progress) for split in _SPLITS}
+        # After copying: what was copied is what the corpus's record says, unless it was changed and changed back meanwhile.
+        refuse_changed_data_sets(run.recipe.corpus, read_corpus_record(run.stage("corpus")), progress)
         write_record(folder / RECORD_FILE, *RECORD_FORMAT, {**_describe(run, tokenizer, token_type), **counts})
         run.seal(folder, "tokens", reads)
     return run.verified("tokens")
@@ -137,7 +138,13 @@ def _take_over_split(
         write_indexed(path, encoding.token_type) as writer,
     ):
         taken = take_over(parts, writer, tokenizer, task)
-    return {"documents": writer.documents, "tokens": writer.tokens, "bytes": taken.text_bytes, "ended": taken.ended_documents}
+    return {
+        "documents": writer.documents,
+        "tokens": writer.tokens,
+        "bytes": taken.text_bytes,
+        "ended": taken.ended_documents,
+        **compare_with_encoder(parts, tokenizer),
+    }
 
 
 def _named(documents: Iterable[Document]) -> Iterator[tuple[str, str]]:

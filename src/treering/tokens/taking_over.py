@@ -1,6 +1,7 @@
 """Documents that are tokens already: copied block by block, each token looked at."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from treering.tokens.tokenizer import Tokenizer
 
 _BLOCK_TOKENS = 1 << 21
 _BLOCK_DOCUMENTS = 1 << 16
+_COMPARED_DOCUMENTS, _COMPARED_TOKENS, _FEWEST_COMPARED = 256, 1 << 14, 32
 
 
 class TakenOver(NamedTuple):
@@ -47,6 +49,43 @@ def take_over(parts: Sequence[Part], writer: IndexedWriter, tokenizer: Tokenizer
             writer.append(tokens, sizes)
             task.advance(len(tokens))
     return TakenOver(text_bytes, ended)
+
+
+def compare_with_encoder(parts: Sequence[Part], tokenizer: Tokenizer) -> dict[str, int]:
+    """Return how many of the first documents were looked at, and how many of these texts encode to the tokens they are of.
+
+    Not every one has to (a text can be cut in other ways), but with a tokenizer that the tokens were not made with hardly one
+    does.
+
+    Raises:
+        CorpusError: When of a fair number none does.
+        FormatError: When a data set is none.
+    """
+    looked = [tokens for part in parts for tokens in _first_documents(part, tokenizer)]
+    texts = [tokenizer.decode_bytes(tokens).decode(errors="replace") for tokens in looked]
+    ids, starts = tokenizer.encode(texts)
+    encoded = [ids[start:stop] for start, stop in pairwise(starts.astype(np.int64).tolist())]
+    equal = sum(np.array_equal(mine, theirs) for mine, theirs in zip(looked, encoded, strict=True))
+    if len(looked) >= _FEWEST_COMPARED and not equal:
+        raise CorpusError(
+            "no document's text encodes to its tokens",
+            where=", ".join(part.source for part in parts),
+            expected=f"some of the first {len(looked)} documents that do",
+            found=f"for one, {looked[0][:8].tolist()} … stand for {texts[0][:40]!r}, which is {encoded[0][:8].tolist()} …",
+            advice="name the tokenizer.json that the data sets were made with, as tokens.tokenizer.path",
+        )
+    return {"compared": len(looked), "equal": equal}
+
+
+def _first_documents(part: Part, tokenizer: Tokenizer) -> Iterator[NDArray[np.integer]]:
+    """Yield the tokens of a part's first documents that are neither empty nor long, without EOD at their end."""
+    data = IndexedData(Path(part.source))
+    for number in part.range[:_COMPARED_DOCUMENTS]:
+        start = int(data.pointers[number]) // data.dtype.itemsize
+        tokens = np.asarray(data.tokens[start : start + min(int(data.sizes[number]), _COMPARED_TOKENS + 1)])
+        text = tokens[:-1] if len(tokens) and tokens[-1] == tokenizer.end_of_document_id else tokens
+        if 0 < len(text) <= _COMPARED_TOKENS:
+            yield text
 
 
 def token_type_of(parts: Sequence[Part], vocabulary: int) -> str:

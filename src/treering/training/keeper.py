@@ -63,7 +63,7 @@ class Keeper(Bystander):
 
     def __init__(self, run: RunDirectory, opening: Opening, place: Path | None, batches: Batches) -> None:
         self._run, self._digest = run, opening.run_digest
-        self._resumable = resumable_steps(run.recipe.checkpoints, run.recipe.training.steps)
+        self._resumable = resumable_steps(run.recipe)
         self._tokens_per_step = batches.global_batch_size * batches.sequence_length
         path = run.stage("training") / "ledger.jsonl"
         if place is None:

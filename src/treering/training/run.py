@@ -103,11 +103,10 @@ def finished_checkpoints(run: RunDirectory) -> dict[int, str]:
             where the recipe says.
     """
     run.verified("checkpoints")
-    folder, planned = run.stage("checkpoints"), planned_steps(run.recipe.checkpoints, run.recipe.training.steps)
+    folder, planned = run.stage("checkpoints"), planned_steps(run.recipe)
     if (found := saved_steps(folder)) != list(planned):
         raise IntegrityError("the checkpoints are not those planned", where=folder, expected=planned, found=found)
-    resumable = () if run.recipe.training.imported else resumable_steps(run.recipe.checkpoints, run.recipe.training.steps)
-    whole = [step for step in resumable if step > 0]
+    whole = [step for step in resumable_steps(run.recipe) if step > 0]
     if (kept := [step for step in planned if keeps_moments(folder / checkpoint_name(step))]) != whole:
         raise IntegrityError("the moments are not kept where planned", where=folder, expected=whole, found=kept)
     # The files of each are among those just verified.
@@ -123,7 +122,7 @@ def _finish(run: RunDirectory, inputs: dict[str, str]) -> None:
 
 
 def _advance(run: RunDirectory, opening: Opening, device: torch.device, progress: Progress, ranks: Ranks) -> None:
-    recipe, planned = run.recipe, planned_steps(run.recipe.checkpoints, run.recipe.training.steps)
+    recipe, planned = run.recipe, planned_steps(run.recipe)
     batches = open_batches(run)
     place = _place_to_resume(run)
     ranks.agree("the step to go on from", digest_value(place.name if place is not None else None))
@@ -161,8 +160,7 @@ def _preemption(run: RunDirectory, step: int) -> PreemptionError:
 def _place_to_resume(run: RunDirectory) -> Path | None:
     """Return the latest whole state's folder, or None where there is none yet."""
     kept, beside = run.stage("checkpoints"), preempted_states(run)
-    section, last = run.recipe.checkpoints, run.recipe.training.steps
-    weights_alone = set(planned_steps(section, last)) - set(resumable_steps(section, last))
+    weights_alone = set(planned_steps(run.recipe)) - set(resumable_steps(run.recipe))
     saved = [(step, kept / checkpoint_name(step)) for step in saved_steps(kept) if step not in weights_alone]
     saved += [(step, beside / checkpoint_name(step)) for step in saved_steps(beside)]
     return max(saved, key=lambda found: found[0])[1] if saved else None
@@ -221,7 +219,7 @@ def describe_recipe(recipe: Recipe) -> dict[str, Any]:
         "steps": recipe.training.steps,
         "positions": recipe.training.steps * recipe.training.global_batch_size,
         **count_record(recipe),
-        "checkpoint_steps": list(planned_steps(recipe.checkpoints, recipe.training.steps)),
+        "checkpoint_steps": list(planned_steps(recipe)),
         "run_digest": run_digest(recipe),
         "optimizer": recipe.training.optimizer.name,
     }

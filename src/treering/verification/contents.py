@@ -6,20 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from treering.config.run_directory import RunDirectory
-from treering.config.schema import NEOX_ORDER
-from treering.corpus.data_sets import recorded_parts
 from treering.corpus.documents import read_corpus_record
 from treering.corpus.store import DocumentStore, Split
 from treering.errors import IntegrityError
 from treering.order.batches import digest_batch, positions_of
-from treering.order.index_maps import map_array, open_index_maps
-from treering.order.map_checks import check_index_maps, check_seed
-from treering.order.neox_v1 import BLEND_FILE, given_by, is_blended, plans_of, train_parts
 from treering.order.order import Order
-from treering.order.stage import arrange, describe_order, open_batches
+from treering.order.stage import RECORD_FILE, RECORD_FORMAT, arrange, describe_order, open_batches
 from treering.provenance.canonical import read_record
 from treering.tokens.encoding import TokenBatch, batches_of, encode_batch
-from treering.tokens.store import RECORD_FILE, RECORD_FORMAT, TokenStore, open_tokenizer
+from treering.tokens.store import TokenStore, open_tokenizer
 from treering.tokens.tokenizer import Tokenizer
 from treering.training.schedule import learning_rate
 from treering.training.steps import StepReport
@@ -38,36 +33,29 @@ _SPLITS: tuple[Split, ...] = ("train", "validation")
 def check_order(run: RunDirectory) -> str:
     """Look whether each epoch of a run holds each sequence once, and its batches each position once; return what was looked at.
 
-    Index maps are compared with the documents and with the seed, entry by entry.
-
     Raises:
-        IntegrityError: When the order is not a bijection, its batches leave a gap or overlap, its record is another order's, or
-            an index map is not the one of seed and documents.
+        IntegrityError: When the order is not a bijection, its batches leave a gap or overlap, or its record is another order's.
         InputError: When the training tokens do not fill one sequence.
         FormatError: When a file cannot be read.
     """
-    folder, expected = run.stage("order"), describe_order(run, run.stage("order"))
-    if (found := read_record(folder / "order.json", "order", 1)) != expected:
-        raise IntegrityError("this is another order's record", where=folder, expected=expected, found=found)
+    refuse_other_record(run)
     steps, size = run.recipe.training.steps, run.recipe.training.global_batch_size
     refuse_gaps((positions_of(step, size) for step in range(steps)), steps * size)
-    if run.recipe.order.name == NEOX_ORDER:
-        return f"{steps} batches; {_look_at_maps(run)}"
     order = arrange(run.recipe, TokenStore(run.stage("tokens"), "train").tokens).order
     return f"{steps} batches; {look_at_order(order, -(-steps * size // order.sequences))}"
 
 
-def _look_at_maps(run: RunDirectory) -> str:
-    folder = run.stage("order")
-    for part, plan in zip(train_parts(run), plans_of(run), strict=True):
-        maps = open_index_maps(folder / plan.name)
-        check_index_maps(maps, part.sizes)
-        check_seed(maps, part.sizes)
-    if is_blended(run.recipe):
-        found, expected = map_array(folder / BLEND_FILE), given_by(run.recipe)
-        if not np.array_equal(found, expected):
-            raise IntegrityError("the data sets are not blended by their weights", where=folder / BLEND_FILE)
-    return f"every document and sample of {len(plans_of(run))} index map{'s' if is_blended(run.recipe) else ''}, and the seed's"
+def refuse_other_record(run: RunDirectory) -> None:
+    """Do nothing where `order.json` says what recipe and tokens make.
+
+    Raises:
+        IntegrityError: When it says otherwise.
+        InputError: When the training tokens do not fill one sequence.
+        FormatError: When a file cannot be read.
+    """
+    folder, expected = run.stage("order"), describe_order(run, run.stage("order"))
+    if (found := read_record(folder / RECORD_FILE, *RECORD_FORMAT)) != expected:
+        raise IntegrityError("this is another order's record", where=folder, expected=expected, found=found)
 
 
 def refuse_gaps(parts: Iterator[NDArray[np.int64]], stop: int) -> None:
@@ -159,8 +147,6 @@ def _refuse_other_numbers(report: StepReport, expected: dict[str, object]) -> No
 def check_tokens(run: RunDirectory, most: int = EXHAUSTIVE_TEXT_BYTES) -> str:
     """Look whether each document's tokens decode to its text and its text encodes to them; return how many were looked at.
 
-    Of tokens that were taken over there is no text: that each is one of the tokenizer's is looked at, and the counts.
-
     Args:
         most: UTF-8 bytes of a split's text above which a sample is looked at, documents at even distances.
 
@@ -169,27 +155,7 @@ def check_tokens(run: RunDirectory, most: int = EXHAUSTIVE_TEXT_BYTES) -> str:
         FormatError: When a file cannot be read.
     """
     tokenizer, record = open_tokenizer(run.stage("tokens")), read_corpus_record(run.stage("corpus"))
-    if recorded_parts(record, "train"):
-        return "; ".join(_known(run, split, tokenizer) for split in _SPLITS)
     return "; ".join(_round_trip(run, split, tokenizer, int(record[split]["bytes"]) <= most) for split in _SPLITS)
-
-
-def _known(run: RunDirectory, split: Split, tokenizer: Tokenizer) -> str:
-    """Count a split's tokens again, and refuse one that the tokenizer has not."""
-    tokens, lengths, text_bytes = TokenStore(run.stage("tokens"), split).tokens, tokenizer.byte_lengths(), 0
-    for start in range(0, len(tokens), _PIECE):
-        piece = np.asarray(tokens[start : start + _PIECE])
-        if int(piece.min()) < 0 or int(piece.max()) >= len(lengths):
-            found = f"{piece.min()} to {piece.max()} from token {start} on"
-            raise IntegrityError(
-                "a token is none of the tokenizer's", where=split, expected=f"0 to {len(lengths) - 1}", found=found
-            )
-        text_bytes += int(lengths[piece].sum(dtype=np.int64))
-    recorded = read_record(run.stage("tokens") / RECORD_FILE, *RECORD_FORMAT)[split]
-    for name, count in (("tokens", len(tokens)), ("bytes", text_bytes)):
-        if recorded[name] != count:
-            raise IntegrityError(f"the record counts other {name}", where=split, expected=count, found=recorded[name])
-    return f"{len(tokens)} {split} tokens, taken over"
 
 
 def _round_trip(run: RunDirectory, split: Split, tokenizer: Tokenizer, every: bool) -> str:

@@ -107,7 +107,7 @@ def _by_path(files: tuple[FileEntry, ...]) -> dict[str, FileEntry]:
 def _other_encoder(run: RunDirectory) -> str | None:
     """Return how the recorded version of `tokenizers` differs from the one here, or None where it is the same or unrecorded."""
     path = run.stage("training") / "environment.json"
-    if not path.exists():
+    if not path.exists() or run.recipe.corpus.indexed:  # of tokens that were taken over no encoder is to blame
         return None
     recorded, here = read_record(path, "environment", 1)["software"], describe_software()
     if recorded.get("tokenizers") == here.get("tokenizers"):

@@ -9,7 +9,9 @@ from treering.checkpoints.state import initial_state, weights_digest
 from treering.checkpoints.store import read_checkpoint_record, split_digests
 from treering.config.digests import STAGES, run_digest
 from treering.config.run_directory import RunDirectory
+from treering.config.schema import NEOX_ORDER, Recipe
 from treering.errors import EnvironmentMismatch, IntegrityError, ManifestError, TreeringError
+from treering.order.neox_v1 import is_blended
 from treering.provenance.canonical import read_record
 from treering.provenance.manifests import MANIFEST
 from treering.provenance.progress import SILENCE, Progress
@@ -17,6 +19,7 @@ from treering.training.history import history_path, read_history
 from treering.training.ledger import Kept
 from treering.training.run import TRAINING_RECORD, describe_training, finished_checkpoints, finished_ledger
 from treering.verification.contents import check_order, check_tokens, check_updates
+from treering.verification.data_sets import check_index_maps_of, check_taken_over
 from treering.verification.imported import check_imported
 from treering.verification.leftovers import check_card_recipe, check_form, check_leftovers
 from treering.verification.revisions import check_revisions
@@ -31,7 +34,7 @@ def check_files(run: RunDirectory, progress: Progress = SILENCE) -> list[Check]:
 
     Of a run that GPT-NeoX trained there is no ledger: its checkpoints are compared with the record of what they were made from.
     """
-    looks = list(_looks(imported=run.recipe.training.imported))
+    looks = list(_looks(run.recipe))
     checks = []
     with progress.task("verify", len(looks), "checks") as task:
         for name, needed, look in looks:
@@ -45,14 +48,21 @@ def check_stage(run: RunDirectory, stage: str) -> Check:
     return _check(run, f"{stage}: files, recipe and what it was made from", (stage,), partial(_stage, stage=stage))
 
 
-def _looks(*, imported: bool) -> Iterator[tuple[str, tuple[str, ...], _Look]]:
+def _looks(recipe: Recipe) -> Iterator[tuple[str, tuple[str, ...], _Look]]:
     yield "run: nothing in it that no manifest lists", (), check_leftovers
     for stage in STAGES:
         yield f"{stage}: files, recipe and what it was made from", (stage,), partial(_stage, stage=stage)
-    yield "tokens: each document's text and tokens make each other", ("corpus", "tokens"), check_tokens
-    yield "order: a bijection in each epoch, tiled by the batches", ("tokens", "order"), check_order
+    if recipe.corpus.indexed:
+        yield "tokens: the data sets' own, each one of the tokenizer's", ("corpus", "tokens"), check_taken_over
+    else:
+        yield "tokens: each document's text and tokens make each other", ("corpus", "tokens"), check_tokens
+    if recipe.order.name == NEOX_ORDER:
+        needed = ("corpus", "tokens", "order") if is_blended(recipe) else ("tokens", "order")
+        yield "order: index maps are those of seed and documents", needed, check_index_maps_of
+    else:
+        yield "order: a bijection in each epoch, tiled by the batches", ("tokens", "order"), check_order
     trained = ("tokens", "order", "checkpoints", "training")
-    if imported:
+    if recipe.training.imported:
         yield "checkpoints: each is its record's, of GPT-NeoX's files", trained, check_imported
     else:
         yield "ledger: every line bound to the one before, every checkpoint to its line", trained, _ledger

@@ -1,12 +1,13 @@
 """Whether a run that GPT-NeoX trained holds what its checkpoints held."""
 
 from treering.checkpoints.schedule import checkpoint_name
-from treering.checkpoints.store import read_checkpoint_record, split_digests
+from treering.checkpoints.store import read_checkpoint_record, saved_steps, split_digests
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
-from treering.errors import InputError, IntegrityError
-from treering.neox.training import compare_with_source, describe_imported, read_source
+from treering.errors import IntegrityError, TreeringError
+from treering.neox.training import compare_with_source, describe_imported, read_source, refuse_odd_sources
 from treering.provenance.canonical import read_record
+from treering.provenance.manifests import MANIFEST
 from treering.provenance.progress import SILENCE, Progress
 from treering.training.run import TRAINING_RECORD, finished_checkpoints
 from treering.verification.verdicts import Check, Verdict
@@ -20,8 +21,10 @@ def check_imported(run: RunDirectory) -> str:
         FormatError: When a record cannot be read.
     """
     path = run.stage("training") / "training.json"
-    if (recorded := read_record(path, *TRAINING_RECORD)) != (follows := describe_imported(run)):
+    recorded, follows = read_record(path, *TRAINING_RECORD), describe_imported(run)
+    if {name: value for name, value in recorded.items() if name != "compared"} != follows:
         raise IntegrityError("this is not what the recipe says", where=path, expected=follows, found=recorded)
+    refuse_odd_sources(run)
     checkpoints = finished_checkpoints(run)
     for step in checkpoints:
         place = run.stage("checkpoints") / checkpoint_name(step)
@@ -35,14 +38,15 @@ def check_imported(run: RunDirectory) -> str:
 
 def verify_imported(run: RunDirectory, progress: Progress = SILENCE) -> Check:
     """Read GPT-NeoX's checkpoints again, and return whether their weights are the run's; `not run` where they are absent."""
-    name, checkpoints = "checkpoints: read again from GPT-NeoX's files", list(finished_checkpoints(run))
-    found: list[str] = []
-    absent = 0
+    name = "checkpoints: read again from GPT-NeoX's files"
+    if missing := [stage for stage in ("checkpoints", "training") if not (run.stage(stage) / MANIFEST).exists()]:
+        return Check(name, Verdict.NOT_RUN, f"{', '.join(missing)} not there")
+    checkpoints, found, absent = saved_steps(run.stage("checkpoints")), list[str](), 0
     with progress.task("GPT-NeoX's checkpoints", len(checkpoints), "checkpoints") as task:
         for step in checkpoints:
             try:
                 absent += not compare_with_source(run, step)
-            except (IntegrityError, InputError) as error:
+            except TreeringError as error:
                 found.append(f"{type(error).__name__}: {error}")
             task.advance()
     if found:

@@ -59,12 +59,11 @@ def _other_engines(run: RunDirectory, segment: Segment) -> dict[int, str]:
 
 def _judge(run: RunDirectory, segment: Segment, progress: Progress) -> Check:
     """Judge a segment on other hardware, from each of its checkpoints to the next: the shorter, the less noise."""
-    schedule = run.recipe.checkpoints, run.recipe.training.steps
-    if segment.stop not in planned_steps(*schedule):
+    if segment.stop not in planned_steps(run.recipe):
         found = f"the bits differ, and step{segment.stop} was not kept, so there are no weights to judge by"
         return Check(segment.name, Verdict.NOT_RUN, found)
-    checks, resumable = [], resumable_steps(*schedule)
-    inside = [step for step in resumable if segment.start <= step < segment.stop]
+    checks: list[Check] = []
+    inside = [step for step in resumable_steps(run.recipe) if segment.start <= step < segment.stop]
     for pair in pairwise([*inside, segment.stop]):
         checks.extend(_judge_stretch(run, Segment(*pair), segment.name, progress))
     return max(checks, key=lambda check: _SEVERITY.index(check.verdict))

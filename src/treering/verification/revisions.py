@@ -52,7 +52,7 @@ def check_revisions(run: RunDirectory) -> str:
 
 
 def _trained_digests(run: RunDirectory) -> dict[int, str]:
-    """Return the digest of each kept step's weights, as the ledger has it, or the record of what was taken over."""
+    """Return the digest of each kept step's weights, as the ledger has it, or the record of what was imported."""
     if run.recipe.training.imported:
         return {step: read_source(run, step)["weights_digest"] for step in saved_steps(run.stage("checkpoints"))}
     return {line.step: line.checkpoint.weights_digest for line in finished_ledger(run) if line.checkpoint is not None}

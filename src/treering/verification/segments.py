@@ -28,9 +28,7 @@ class Segment:
 def all_segments(run: RunDirectory) -> list[Segment]:
     """Return the segments from each checkpoint that can be resumed to the next."""
     finished_checkpoints(run)
-    return [
-        Segment(start, stop) for start, stop in pairwise(resumable_steps(run.recipe.checkpoints, run.recipe.training.steps))
-    ]
+    return [Segment(start, stop) for start, stop in pairwise(resumable_steps(run.recipe))]
 
 
 def refuse_absent(run: RunDirectory, segment: Segment) -> None:
@@ -40,7 +38,7 @@ def refuse_absent(run: RunDirectory, segment: Segment) -> None:
         InputError: When it does not.
     """
     last = run.recipe.training.steps
-    kept = resumable_steps(run.recipe.checkpoints, last)
+    kept = resumable_steps(run.recipe)
     if segment.start not in kept or not segment.start < segment.stop <= last:
         raise InputError(
             "this segment cannot be re-run",

@@ -105,13 +105,20 @@ def _in_spacing(claims: Claims, schedule: CheckpointSchedule) -> Iterator[str]:
         yield f"Against this schedule, {noun} {claims.cite('missing steps', _STEPS, _EVERY)} {verb} not kept."
 
 
+def _because_of_gpt_neox(claims: Claims) -> str:
+    training = claims.records.recipe.training
+    if training.precision == "fp16":
+        return " In fp16 GPT-NeoX passes over updates that overflow, mostly the first, and its first rate may be zero."
+    return " GPT-NeoX's first rate is zero with this schedule." if training.schedule.name == "neox-v1" else ""
+
+
 def _in_weights(claims: Claims) -> Iterator[str]:
     groups = equal_weights(claims.value(f"{REVISIONS}#/revisions"))
     if not groups:
         return
     because = ""
     if imported(claims):
-        because = " GPT-NeoX's first rate may be zero, and in fp16 it passes over updates that overflow."
+        because = _because_of_gpt_neox(claims)
     elif ["step0", "step1"] in [names[:2] for names in groups] and claims.value(f"{LEDGER}#/1/learning_rate") == 0:
         because = f" The learning rate of the first update is {claims.cite('exact', f'{LEDGER}#/1/learning_rate')}."
     yield f"These checkpoints hold the same weights: {claims.cite('equal weights', f'{REVISIONS}#/revisions')}.{because}"

@@ -5,7 +5,7 @@ from treering.card.markdown import escape, table
 from treering.card.numbers import plural
 from treering.card.records import CORPUS, ORDER, TOKENS, TRAINING, pointer
 from treering.card.sections.introduction import title
-from treering.card.sections.procedure import EPOCHS
+from treering.card.sections.procedure import epochs_read
 from treering.config.schema import NEOX_ORDER
 
 _SHOWN_SOURCES = 8
@@ -53,8 +53,7 @@ def _amount(claims: Claims) -> str:
     ratio = claims.cite("ratio", f"{TOKENS}#/train/bytes", f"{TOKENS}#/train/tokens")
     corpus = f"a corpus of {tokens} in {documents} ({size} of text in UTF-8, {ratio} bytes per token)"
     read = claims.amount(f"{TRAINING}#/tokens", "token")
-    epochs = claims.cite("ratio", *EPOCHS[claims.value(f"{ORDER}#/algorithm/name")])
-    return f"{title(claims)} was trained on {corpus}, of which training read {read}: {epochs} epochs."
+    return f"{title(claims)} was trained on {corpus}, of which training read {read}{epochs_read(claims, ': ')}."
 
 
 def _sources(claims: Claims) -> str:
@@ -131,9 +130,10 @@ def _tokenization(claims: Claims) -> str:
     if not _taken_over(claims):
         return f"The tokenizer, {origin}, has {entries}; each document is followed by the end-of-document token {end}."
     ended, documents = claims.cite("count", f"{TOKENS}#/train/ended"), claims.cite("count", f"{TOKENS}#/train/documents")
+    compared, equal = (claims.cite("count", f"{TOKENS}#/train/{name}") for name in ("compared", "equal"))
     return (
         f"The tokenizer, {origin}, has {entries}; {ended} of {documents} training documents end with the end-of-document "
-        f"token {end}."
+        f"token {end}. Of the first {compared}, {equal} encode to the very tokens that they were trained on as."
     )
 
 
@@ -156,7 +156,8 @@ def _mapped_sequences(claims: Claims, sequences: str, length: str) -> str:
         number = claims.cite("length", f"{ORDER}#/maps")
         whose, blended = "each data set", f" The samples of {number} data sets were blended by their weights."
     else:
-        whose, blended = f"all {claims.amount(f'{ORDER}#/maps/0/epochs', 'epoch')}", ""
+        epochs = claims.amount(f"{ORDER}#/maps/0/epochs", "epoch")
+        whose, blended = f"{epochs} in all" if claims.value(f"{ORDER}#/maps/0/epochs") > 1 else epochs, ""
     return (
         f"The order is GPT-NeoX's: the documents of {whose} were shuffled together, laid end to end, cut into {sequences} of "
         f"{length}, and these shuffled.{blended} The index maps are part of the release."

@@ -141,7 +141,9 @@ def _verdicts(claims: Claims) -> Iterator[str]:
     if claims.value(f"{claims.records.main_heldout}#/targets") + 1 < claims.value(f"{TOKENS}#/validation/tokens"):
         yield f"Measured on the first {targets} ({size} of text) of {held_out}, in the order of the corpus."
     else:
-        yield f"Measured on {targets} ({size} of text), all that were held out, from the same sources as the training text."
+        apart = any(source.validation is not None for source in claims.records.recipe.corpus.indexed)
+        whence = "" if apart else ", from the same sources as the training text"
+        yield f"Measured on {targets} ({size} of text), all that were held out{whence}."
     yield "Bits per byte compare across tokenizers on the same text; perplexity and loss per token do not."
 
 

@@ -16,10 +16,21 @@ _IMPORTED_PRECISIONS = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16 with loss 
 
 
 # What epochs follow from: in GPT-NeoX's order the sequences are those of all epochs.
-EPOCHS = {
+_EPOCHS = {
     ALGORITHM["name"]: (f"{TRAINING}#/positions", f"{ORDER}#/sequences"),
     NEOX_ORDER: (f"{TRAINING}#/tokens", f"{TOKENS}#/train/tokens"),
 }
+
+
+def epochs_read(claims: Claims, before: str) -> str:
+    """Return how many epochs were trained on; nothing where data sets are blended, each of which has epochs of its own.
+
+    Raises:
+        ClaimError: When a record lacks a field that this needs.
+    """
+    if len(claims.value(f"{ORDER}#").get("maps", ())) > 1:
+        return ""
+    return f"{before}{claims.cite('ratio', *_EPOCHS[claims.value(f'{ORDER}#/algorithm/name')])} epochs"
 
 
 def procedure(claims: Claims) -> str:
@@ -55,7 +66,7 @@ def _setting(claims: Claims) -> str:
     )
     if imported(claims):
         computed = _IMPORTED_PRECISIONS[claims.value("recipe.yaml#/training/precision")]
-        return f"GPT-NeoX computed the updates, in {computed}; its checkpoints were taken over with treering {treering}."
+        return f"GPT-NeoX computed the updates, in {computed}; its checkpoints were imported with treering {treering}."
     precision = _PRECISIONS[claims.value(f"{ENVIRONMENT}#/arithmetic/precision")]
     return f"Training used treering {treering} with PyTorch {torch} (Python {python}) on {_device(claims)}, in {precision}."
 
@@ -79,13 +90,12 @@ def _amounts(claims: Claims) -> str:
     sequences, length = "recipe.yaml#/training/global_batch_size", f"{ORDER}#/sequence_length"
     steps = claims.amount(f"{TRAINING}#/steps", "step")
     tokens = claims.amount(f"{TRAINING}#/tokens", "token")
-    epochs = claims.cite("ratio", *EPOCHS[claims.value(f"{ORDER}#/algorithm/name")])
     operations = claims.cite("power of ten", f"{TRAINING}#/floating_point_operations")
     batch = claims.cite("product", sequences, length)
     shape = f"{claims.amount(sequences, 'sequence')} of {claims.amount(length, 'token')}"
     micro_batch = claims.cite("count", "recipe.yaml#/training/micro_batch_size")
     return (
-        f"The model was trained for {steps} ({tokens}, {epochs} epochs, {operations} floating-point operations) "
+        f"The model was trained for {steps} ({tokens}{epochs_read(claims, ', ')}, {operations} floating-point operations) "
         f"with a batch size of {batch} tokens ({shape}, {micro_batch} in each backward pass)."
     )
 
@@ -142,11 +152,24 @@ def engines(claims: Claims) -> list[str]:
     return claims.value(f"{TRAINING}#/engines")
 
 
+def _compared(claims: Claims) -> str:
+    found = claims.value(f"{TRAINING}#/compared")
+    told = "GPT-NeoX's own configuration of the last checkpoint says the same of model, order and updates as the recipe"
+    if not found["configuration"]:
+        told = "Model, order and updates are as the recipe says; GPT-NeoX's own configuration was not there to be compared with"
+    maps = claims.amount(f"{TRAINING}#/compared/index_maps", "file")
+    return (
+        f"{told}; {maps} of its index maps lay beside the data, and were equal to the run's."
+        if found["index_maps"]
+        else f"{told}."
+    )
+
+
 def _course(claims: Claims) -> str:
     digest = claims.cite("code", f"{TRAINING}#/run_digest")
     if imported(claims):
         files = "Which of its files each checkpoint was made from, with their digests, is in `training/imported/`"
-        return f"{files} (run digest {digest})."
+        return f"{files} (run digest {digest}). {_compared(claims)}"
     whole = f"One recipe holds from the first step to the last (run digest {digest})"
     if (found := engines(claims)) == [TREERING]:
         return f"{whole}; a restart leaves no trace in the weights."

@@ -1,13 +1,16 @@
 """Taking over a data set of GPT-NeoX's, and reading batches in its order: `python benchmarks/neox_data.py --gigabytes 1 20`.
 
-A made-up data set of uint16 tokens (documents of 980 tokens in the mean, log-normal, as for the index maps) becomes corpus,
-tokens and order of a run. The peer is `shutil.copyfile` of the same two files with one SHA-256 over them, in the same run:
-what any tool must do that has a copy it can vouch for. Then batches of 1,024 sequences of 2,049 tokens are read in both orders,
-from the same tokens, the system's cache warm. Each size in a process of its own; results are printed, for docs/log.md.
+A made-up data set of uint16 tokens (pieces of a text in many scripts, 980 tokens in the mean, log-normal, as for the index
+maps) becomes corpus, tokens and order of a run, in a process that may have no more than a gigabyte of memory of its own; the
+pages of mapped files come on top, and go when the system wants them. The peer is `shutil.copyfile` of the same two files with
+one SHA-256 over them, in the same run: what any tool must do that has a copy it can vouch for. Then batches of 1,024
+sequences of 2,049 tokens are read in both orders, from the same tokens, the system's cache warm. Each size in a process of
+its own; results are printed, for docs/log.md.
 """
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -32,9 +35,9 @@ from treering.provenance.progress import SILENCE
 from treering.tokens.samples import SAMPLES
 from treering.tokens.stage import prepare_tokens
 from treering.tokens.store import TokenStore
-from treering.tokens.tokenizer import train_tokenizer
+from treering.tokens.tokenizer import load_tokenizer, train_tokenizer
 
-VOCABULARY, LENGTH, BATCH = 1000, 2048, 1024
+VOCABULARY, LENGTH, BATCH, OWN_BYTES = 1000, 2048, 1024, 1_000_000_000
 _BLOCK = 1 << 14
 
 
@@ -44,7 +47,8 @@ def write_source(folder: Path, gigabytes: float) -> Path:
         train_tokenizer(iter(SAMPLES.values()), TrainedTokenizer(vocabulary_size=VOCABULARY, minimum_frequency=1))
     )
     sizes = sizes_of(gigabytes * 1e9 / 2 / 980 / 211_000_000)
-    some = np.random.RandomState(1).randint(2, VOCABULARY, 1 << 26).astype(np.uint16)
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    some = np.tile(tokenizer.encode(["\n".join(SAMPLES.values())])[0].astype(np.uint16), 4000)
     with write_indexed(folder / "data", "uint16") as writer:
         for start in range(0, len(sizes), _BLOCK):
             block = sizes[start : start + _BLOCK]
@@ -71,6 +75,7 @@ def recipe_of(folder: Path, data: Path, order: str) -> RunDirectory:
 def measure(gigabytes: float, folder: Path) -> dict[str, Any]:
     """Copy, take over and read one data set."""
     data, taken = write_source(folder, gigabytes), {}
+    resource.setrlimit(resource.RLIMIT_DATA, (OWN_BYTES, OWN_BYTES))
     run = recipe_of(folder, data, "neox-v1")
     start = time.perf_counter()
     for path in data_set_files(data):

@@ -1,7 +1,7 @@
 """Taking over a data set of GPT-NeoX's, and reading batches in its order: `python benchmarks/neox_data.py --gigabytes 1 20`.
 
 A made-up data set of uint16 tokens (pieces of a text in many scripts, 980 tokens in the mean, log-normal, as for the index
-maps) becomes corpus, tokens and order of a run, in a process that may have no more than a gigabyte of memory of its own; the
+maps) becomes corpus, tokens and order of a run, in a process that may have no more than two gigabytes of memory of its own; the
 pages of mapped files come on top, and go when the system wants them. The peer is `shutil.copyfile` of the same two files with
 one SHA-256 over them, in the same run: what any tool must do that has a copy it can vouch for. Then batches of 1,024
 sequences of 2,049 tokens are read in both orders, from the same tokens, the system's cache warm. Each size in a process of
@@ -37,7 +37,7 @@ from treering.tokens.stage import prepare_tokens
 from treering.tokens.store import TokenStore
 from treering.tokens.tokenizer import load_tokenizer, train_tokenizer
 
-VOCABULARY, LENGTH, BATCH, OWN_BYTES = 1000, 2048, 1024, 1_000_000_000
+VOCABULARY, LENGTH, BATCH, OWN_BYTES = 1000, 2048, 1024, 2_000_000_000
 _BLOCK = 1 << 14
 
 

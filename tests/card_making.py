@@ -229,9 +229,13 @@ def _lay_out_evaluation(run: RunDirectory, steps: tuple[int, ...], records: dict
         "num_fewshot": 0,
         "batch_size": 32,
         "tasks": [_task(*task) for task in _TASKS],
+        "groups": [],
     }
-    for name, body in (("unigram", unigram), ("evaluation", summary), ("harness", harness)):
+    for name, body in (("unigram", unigram), ("evaluation", summary)):
         _write(run, "evaluation", name, body, records)
+    (run.stage("evaluation") / "harness").mkdir()
+    body = harness | records.get("harness", {})
+    _write_record(run.stage("evaluation") / "harness" / f"step{steps[-1]}.json", "harness", body)
 
 
 def _score(loss: float) -> dict[str, Any]:
@@ -241,7 +245,7 @@ def _score(loss: float) -> dict[str, Any]:
 
 
 def _task(name: str, samples: int, metric: dict[str, Any]) -> dict[str, Any]:
-    about = {"task": name, "version": "1", "what_it_measures": f"what `{name}` | measures"}
+    about = {"task": name, "group": None, "version": "1", "what_it_measures": f"what `{name}` | measures"}
     return {
         **about,
         "samples": samples,

@@ -13,9 +13,10 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from treering.config.run_directory import RunDirectory
-from treering.evaluation.harness import TaskScore, WatchedModel, score_tasks
+from treering.evaluation.harness import HarnessTasks, TaskScore, WatchedModel
 from treering.evaluation.heldout import score_model, take_heldout
 from treering.evaluation.tasks.catalogue import find_tasks, read_items
+from treering.evaluation.tasks.definition import read_definition
 from treering.provenance.progress import SILENCE
 from treering.revisions.loading import load_tokenizer
 from treering.tokens.store import TokenStore, open_tokenizer
@@ -84,7 +85,8 @@ def harness_score(run: RunDirectory, name: str, folder: Path, items: int) -> tup
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:items]))
     tokenizer = load_tokenizer(run.stage("revisions") / "step0")
     with SILENCE.task("test") as watched:
-        [score] = score_tasks(folder, [name], lambda: WatchedModel(tiny_model(0), tokenizer, 8, watched), 0)
+        built = HarnessTasks([read_definition(folder / f"{name}.yaml")], 0)
+        [score] = built.score(lambda: tiny_model(0), lambda model: WatchedModel(model, tokenizer, 8, watched))
     assert score.samples == items
     return score, read_items(path)
 

@@ -76,7 +76,7 @@ def test_every_number_outside_code_is_claimed(run):
         ("order/order.json", "seed", 4321),
         ("evaluation/evaluation.json", "untrained_bits_per_byte", 0.1),
         ("evaluation/unigram.json", "perplexity", 1.5),
-        ("evaluation/harness.json", "harness_version", "9.9"),
+        ("evaluation/harness/step512.json", "harness_version", "9.9"),
         ("evaluation/heldout/step512.json", "targets", 5),
         ("revisions/step512/config.json", "hidden_size", 4),
         ("evaluation/manifest.json", "files", []),
@@ -90,7 +90,7 @@ def test_a_record_altered_below_the_card_is_seen(run, record, field, value):
 
 
 def test_a_score_altered_in_the_records_is_seen(run):
-    path = run.stage("evaluation") / "harness.json"
+    path = run.stage("evaluation") / "harness" / "step512.json"
     tasks = json.loads(path.read_bytes())["tasks"]
     tasks[0]["metrics"][0]["value"] = 0.99
     change_record(path, tasks=tasks)

@@ -13,7 +13,7 @@ from treering.evaluation.stage import evaluate
 FILES = (
     "heldout/step0.json",
     "unigram.json",
-    "harness.json",
+    "harness/step0.json",
     "evaluation.json",
     "tasks/colours.jsonl",
     "tasks/colours.yaml",

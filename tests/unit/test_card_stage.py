@@ -256,7 +256,7 @@ def test_a_lowest_score_before_the_last_is_told(run):
 
 
 def test_requests_that_were_cut_short_are_told(run):
-    path = run.stage("evaluation") / "harness.json"
+    path = run.stage("evaluation") / "harness" / "step512.json"
     tasks = json.loads(path.read_bytes())["tasks"]
     tasks[1]["truncated"] = 3
     change_record(path, tasks=tasks)

@@ -15,7 +15,7 @@ import torch
 from evaluation_making import COLOURS, make_run, tiny_model, write_revision, write_task
 
 from treering.errors import InputError, NonFiniteError
-from treering.evaluation.harness import TaskScore, WatchedModel, score_tasks
+from treering.evaluation.harness import HarnessTasks, TaskScore, WatchedModel
 from treering.evaluation.tasks.catalogue import find_tasks
 from treering.evaluation.tasks.material import Material
 from treering.provenance.progress import SILENCE
@@ -34,11 +34,8 @@ def score(revision: Path, path: Path, num_fewshot: int = 0, model: Any = None) -
     folder = path.parent / "prepared"
     task.write(folder, Material((), lambda _: None, 0))  # type: ignore[arg-type]
     with SILENCE.task("test") as watched:
-        [found] = score_tasks(
-            folder,
-            [task.definition.name],
-            lambda: WatchedModel(model or tiny_model(0), load_tokenizer(revision), 4, watched),
-            num_fewshot,
+        [found] = HarnessTasks([task.prepared(folder)], num_fewshot).score(
+            lambda: model or tiny_model(0), lambda opened: WatchedModel(opened, load_tokenizer(revision), 4, watched)
         )
     return found
 

@@ -75,7 +75,7 @@ def run(whole: RunDirectory, tmp_path: Path) -> RunDirectory:
 def test_the_folder_holds_what_the_formats_say(whole: RunDirectory) -> None:
     assert sorted(contents(whole.stage("evaluation"))) == [
         "evaluation.json",
-        "harness.json",
+        *(f"harness/step{step}.json" for step in (0, 1, 4)),
         *(f"heldout/step{step}.json" for step in (0, 1, 4)),
         "manifest.json",
         *sorted(f"tasks/{task}.{suffix}" for task in ALL_TASKS for suffix in ("jsonl", "yaml")),
@@ -104,8 +104,9 @@ def test_the_summary_is_made_of_the_records_it_sums_up(whole: RunDirectory) -> N
     assert summary["better_than_unigram"] is False  # three random models, against one that has counted
 
 
-def test_the_harness_record_names_the_last_revision_and_the_data_it_was_scored_on(whole: RunDirectory) -> None:
-    harness = record(whole, "harness.json")
+def test_the_harness_record_names_its_revision_and_the_data_it_was_scored_on(whole: RunDirectory) -> None:
+    harness = record(whole, "harness/step4.json")
+    assert harness["weights_digest"] == f"sha256:{4:064}"
     assert (harness["revision"], harness["dtype"], harness["num_fewshot"], harness["batch_size"]) == ("step4", "float32", 0, 8)
     assert [task["task"] for task in harness["tasks"]] == list(ALL_TASKS)
     for task in harness["tasks"]:
@@ -135,7 +136,7 @@ def test_two_evaluations_are_byte_identical(whole: RunDirectory, tmp_path: Path)
 def test_no_record_holds_a_path_or_a_clock(whole: RunDirectory) -> None:
     text = b"".join(contents(whole.stage("evaluation")).values()).decode()
     assert str(whole.path.parent) not in text
-    assert "date" not in record(whole, "harness.json")
+    assert "date" not in record(whole, "harness/step4.json")
 
 
 def test_a_whole_evaluation_is_left_as_it_is(whole: RunDirectory) -> None:
@@ -187,7 +188,7 @@ def test_the_first_revision_is_the_untrained_one_in_whatever_order_they_are_list
     write_revisions(run, (4, 0, 1))
     evaluate(run)
     assert [entry["step"] for entry in record(run, "evaluation.json")["revisions"]] == [0, 1, 4]
-    assert record(run, "harness.json")["revision"] == "step4"
+    assert record(run, "harness/step4.json")["revision"] == "step4"
 
 
 def test_a_task_of_the_recipes_own_is_scored_and_kept_with_its_items(run: RunDirectory, tmp_path: Path) -> None:
@@ -195,19 +196,19 @@ def test_a_task_of_the_recipes_own_is_scored_and_kept_with_its_items(run: RunDir
     kept = run.stage("evaluation") / "tasks"
     assert (kept / "colours.jsonl").read_bytes() == (tmp_path / "tasks" / "items.jsonl").read_bytes()
     assert yaml.safe_load((kept / "colours.yaml").read_text())["dataset_kwargs"] == {"data_files": {"test": "colours.jsonl"}}
-    assert [task["task"] for task in record(run, "harness.json")["tasks"]] == ["number_agreement", "colours"]
+    assert [task["task"] for task in record(run, "harness/step4.json")["tasks"]] == ["number_agreement", "colours"]
 
 
 def test_a_changed_item_makes_another_evaluation(run: RunDirectory, tmp_path: Path) -> None:
     evaluate(run)
     write_task(tmp_path / "tasks", COLOURS[:3])
     evaluate(run)
-    assert record(run, "harness.json")["tasks"][0]["samples"] == 3
+    assert record(run, "harness/step4.json")["tasks"][0]["samples"] == 3
 
 
 def test_no_task_at_all_leaves_the_held_out_scores(run: RunDirectory) -> None:
     evaluate(with_evaluation(run, tasks=()))
-    assert record(run, "harness.json")["tasks"] == []
+    assert record(run, "harness/step4.json")["tasks"] == []
     assert len(record(run, "evaluation.json")["revisions"]) == 3
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from treering.card.claims import Evidence
-from treering.card.records import CORPUS, EVALUATION, HARNESS, ORDER, REVISIONS, TOKENS, TRAINING, UNIGRAM, Records
+from treering.card.records import CORPUS, EVALUATION, ORDER, REVISIONS, TOKENS, TRAINING, UNIGRAM, Records
 from treering.errors import ClaimError
 
 _CONFIG_FIELDS = (
@@ -20,7 +20,6 @@ _EQUAL = (
     ("recipe.yaml#/order/sequence_length", f"{ORDER}#/sequence_length"),
     ("recipe.yaml#/order/seed", f"{ORDER}#/seed"),
     ("recipe.yaml#/revisions/dtype", f"{REVISIONS}#/dtype"),
-    (f"{REVISIONS}#/main", f"{HARNESS}#/revision"),
     (f"{UNIGRAM}#/bits_per_byte", f"{EVALUATION}#/unigram_bits_per_byte"),
 )
 
@@ -47,7 +46,11 @@ _Problem = tuple[tuple[str, ...], str]
 
 def _in_fields(records: Records) -> Iterator[_Problem]:
     config = records.main_config
-    pairs = [*_EQUAL, (f"{EVALUATION}#/last_bits_per_byte", f"{records.main_heldout}#/bits_per_byte")]
+    pairs = [
+        *_EQUAL,
+        (f"{REVISIONS}#/main", f"{records.main_harness}#/revision"),
+        (f"{EVALUATION}#/last_bits_per_byte", f"{records.main_heldout}#/bits_per_byte"),
+    ]
     pairs += [(f"recipe.yaml#/model/{field}", f"{config}#/{field}") for field in _CONFIG_FIELDS]
     for pair in pairs:
         first, second = (records.value(*Evidence.at(address)) for address in pair)

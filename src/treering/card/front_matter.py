@@ -9,9 +9,8 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from treering.card.claims import Claims
 from treering.card.markdown import one_line
-from treering.card.records import HARNESS
 from treering.card.required import model_name
-from treering.card.sections.evaluation import HARNESS_PAGE
+from treering.card.sections.evaluation import HARNESS_PAGE, shown_tasks
 from treering.config.schema import BuiltinSource, DatasetSource, Recipe
 
 _OWN_TAGS = ("treering", "gpt_neox", "training-dynamics")
@@ -70,11 +69,10 @@ def _datasets(recipe: Recipe) -> list[str]:
 
 
 def _harness_results(claims: Claims) -> list[dict[str, Any]]:
-    return [_task_result(claims, index) for index in range(len(claims.value(f"{HARNESS}#/tasks")))]
+    return [_task_result(claims, address) for address in shown_tasks(claims)]
 
 
-def _task_result(claims: Claims, index: int) -> dict[str, Any]:
-    address = f"{HARNESS}#/tasks/{index}"
+def _task_result(claims: Claims, address: str) -> dict[str, Any]:
     task = claims.value(address)
     return {
         "task": dict(_TASK),

@@ -21,7 +21,6 @@ LEDGER = "training/ledger.jsonl"
 REVISIONS = "revisions/revisions.json"
 EVALUATION = "evaluation/evaluation.json"
 UNIGRAM = "evaluation/unigram.json"
-HARNESS = "evaluation/harness.json"
 _PLAIN_JSON = ("config.json",)
 
 
@@ -48,6 +47,15 @@ class Records:
     def main_heldout(self) -> str:
         """The record of the last revision's held-out scores."""
         return f"evaluation/heldout/{self.value(REVISIONS, '/main')}.json"
+
+    @property
+    def main_harness(self) -> str:
+        """The record of the last revision's scores with the harness."""
+        return harness_record(self.value(REVISIONS, "/main"))
+
+    def holds(self, record: str) -> bool:
+        """Say whether there is such a record."""
+        return self._path(record).is_file()
 
     def value(self, record: str, pointer: str) -> Any:
         """Return what stands in a record at a JSON pointer (RFC 6901); a `.jsonl` file is an array of its lines.
@@ -77,7 +85,7 @@ class Records:
             return resolved(self.recipe)
         if path.name in _PLAIN_JSON:
             return json.loads(path.read_bytes())
-        return read_record(path, "heldout" if path.parent.name == "heldout" else path.stem, 1)
+        return read_record(path, path.parent.name if path.parent.name in ("heldout", "harness") else path.stem, 1)
 
     def _line(self, record: str, number: int) -> Any:
         with self._path(record).open("rb") as file:
@@ -90,6 +98,11 @@ class Records:
         if record.startswith("/") or ".." in record.split("/"):
             raise ValueError(f"`{record}` is not a record of this run")
         return self._run / record
+
+
+def harness_record(revision: str) -> str:
+    """Return the record of a revision's scores with the harness."""
+    return f"evaluation/harness/{revision}.json"
 
 
 def pointer(*parts: str | int) -> str:

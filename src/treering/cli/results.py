@@ -28,7 +28,7 @@ def choose_run(target: Path | None, runs: Path) -> "RunDirectory":
 
 
 def read_evaluation(run: "RunDirectory") -> dict[str, Any]:
-    """Return a run's scores: held-out text by revision, and the harness's record under `harness`.
+    """Return a run's scores: held-out text by revision, and the harness's records under `harness`, in step order.
 
     Raises:
         FormatError: When a record is missing or cannot be read.
@@ -36,8 +36,9 @@ def read_evaluation(run: "RunDirectory") -> dict[str, Any]:
     from treering.provenance.canonical import read_record
 
     folder = run.stage("evaluation")
-    harness = read_record(folder / "harness.json", "harness", 1)
-    return {**read_record(folder / "evaluation.json", "evaluation", 1), "harness": harness}
+    scores = read_record(folder / "evaluation.json", "evaluation", 1)
+    named = [row["name"] for row in scores["revisions"] if (folder / "harness" / f"{row['name']}.json").exists()]
+    return {**scores, "harness": [read_record(folder / "harness" / f"{name}.json", "harness", 1) for name in named]}
 
 
 def print_evaluation(record: dict[str, Any]) -> None:
@@ -50,7 +51,7 @@ def print_evaluation(record: dict[str, Any]) -> None:
         held_out.add_row(row["name"], f"{row['loss_nats']:.4f}", f"{row['perplexity']:.2f}", f"{row['bits_per_byte']:.4f}")
     held_out.add_section()
     held_out.add_row("unigram model", "", "", f"{record['unigram_bits_per_byte']:.4f}")
-    harness = record["harness"]
+    harness = record["harness"][-1]
     tasks = Table("task", "metric", "value", "± stderr", "chance", title=f"LM Evaluation Harness {harness['harness_version']}")
     for task in harness["tasks"]:
         for metric in task["metrics"]:

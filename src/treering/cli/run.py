@@ -27,7 +27,7 @@ def command(target: Target, runs: Runs = RUNS, as_json: Json = False) -> None:
     with hold_run(target, runs) as run:
         # What would stop the way at its end is said before anything long begins.
         require_card(run.recipe)
-        find_tasks(run.recipe.evaluation.tasks)
+        find_tasks(run.recipe.evaluation.tasks, run.recipe.evaluation.data)
         walk(run, TerminalProgress())
         record = {
             "card": str(run.stage("card") / "README.md"),

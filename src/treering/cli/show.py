@@ -29,7 +29,7 @@ def command(target: Target, ranks: Ranks = 1, shard: Shard = "moments", as_json:
     from treering.evaluation.tasks.catalogue import find_tasks
 
     recipe = read_recipe(target / "recipe.yaml" if target.is_dir() else target)
-    find_tasks(recipe.evaluation.tasks)
+    find_tasks(recipe.evaluation.tasks, recipe.evaluation.data)
     digests = {"recipe_digest": recipe_digest(recipe), "run_digest": run_digest(recipe)}
     record = {**digests, **_consequences(recipe, _tokenizer_bytes(recipe, target)), "memory": _memory(recipe, ranks, shard)}
     history = _history(target)

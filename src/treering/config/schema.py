@@ -366,12 +366,17 @@ class RevisionsSection(Section):
 
 
 class EvaluationSection(Section):
-    """LM Evaluation Harness tasks for the last revision, and how much held-out text every revision is scored on.
+    """LM Evaluation Harness tasks and which revisions are scored on them; how much held-out text every revision is scored on.
 
-    A task is a name of treering's own download-free tasks, or the path of a harness task YAML.
+    A task is the name of one of treering's own, which need no download; of one of the harness's, or of a group of them; or the
+    path of a harness task YAML. `pythia` is the set that the Pythia suite is scored on. `data` is where the items of the
+    harness's tasks lie: a folder with `TASK.jsonl` or `TASK/SPLIT.jsonl`, or such a path for each; left out, the harness
+    downloads them.
     """
 
     tasks: tuple[str, ...] = ("heldout_perplexity", "heldout_continuation", "number_agreement")
+    data: Annotated[str, Field(min_length=1)] | dict[str, Annotated[str, Field(min_length=1)]] | None = None
+    revisions: Literal["all", "last"] | tuple[Count, ...] = "all"
     num_fewshot: Count = 0
     batch_size: PositiveCount = 32
     heldout_tokens: PositiveCount = 1_000_000

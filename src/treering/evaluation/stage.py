@@ -1,4 +1,4 @@
-"""The stage: score every revision on held-out text and the last one with the harness, and write the records."""
+"""The stage: score every revision on held-out text, and those that the recipe says with the harness; write the records."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 
 from treering.config.digests import stage_digest
 from treering.config.run_directory import RunDirectory
-from treering.evaluation.harness import WatchedModel, harness_version, score_tasks
+from treering.errors import InputError
+from treering.evaluation.harness import HarnessTasks, WatchedModel, harness_version, score_groups
 from treering.evaluation.heldout import HeldoutTokens, score_model, take_heldout
 from treering.evaluation.tasks.catalogue import EvaluationTask, find_tasks
 from treering.evaluation.tasks.material import Material
@@ -19,7 +20,7 @@ from treering.evaluation.unigram import count_tokens, score_unigram
 from treering.provenance.canonical import read_record, write_record
 from treering.provenance.files import remove_tree, whole_directory
 from treering.provenance.manifests import Manifest
-from treering.provenance.progress import SILENCE, Progress
+from treering.provenance.progress import SILENCE, Progress, Task
 from treering.revisions.loading import load_model, load_tokenizer
 from treering.revisions.records import read_revisions
 from treering.tokens.documents import open_documents
@@ -41,7 +42,7 @@ def evaluate(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
         NonFiniteError: When a revision gives scores that are no numbers.
         IntegrityError: When earlier stages are not what their manifests say.
     """
-    tasks = find_tasks(run.recipe.evaluation.tasks)
+    tasks = find_tasks(run.recipe.evaluation.tasks, run.recipe.evaluation.data)
     reads = run.reads("corpus", "tokens", "order", "revisions")
     for task in tasks:
         reads |= task.reads
@@ -59,7 +60,7 @@ def _evaluate(run: RunDirectory, tasks: Sequence[EvaluationTask], reads: dict[st
     with whole_directory(run.stage("evaluation")) as folder:
         heldout = stage.keep_heldout(scored, folder)
         unigram = stage.write_unigram(folder)
-        stage.run_harness(folder, tasks, progress)
+        stage.run_harness(scored, folder, tasks, progress)
         write_record(folder / "evaluation.json", "evaluation", _FORMAT_VERSION, _summary(heldout, unigram))
         run.seal(folder, "evaluation", reads)
     remove_tree(_working_folder(run))
@@ -114,29 +115,56 @@ class _Stage:
         write_record(folder / "unigram.json", "unigram", _FORMAT_VERSION, score.fields())
         return score.fields()
 
-    def run_harness(self, folder: Path, tasks: Sequence[EvaluationTask], progress: Progress) -> None:
-        """Write the tasks with their items, and what the last revision scores on them."""
-        last = max(self.revisions, key=lambda revision: revision["step"])
+    def run_harness(self, scored: Path, folder: Path, tasks: Sequence[EvaluationTask], progress: Progress) -> None:
+        """Write the tasks with their items, and what each wanted revision scores on them, each whole as soon as it is known."""
         for task in tasks:
             task.write(folder / "tasks", self._material())
-        with progress.task("evaluation harness", None, "requests") as watched:
+        wanted = self._wanted()
+        waiting = [revision for revision in wanted if not _harness_record(scored, revision).exists()]
+        if waiting:
+            built = HarnessTasks([task.prepared(folder / "tasks") for task in tasks], self.settings.num_fewshot)
+            with progress.task("evaluation harness", None, "requests") as watched:
+                for revision in waiting:
+                    watched.note(revision["name"])
+                    body = self._score_with(built, revision, watched)
+                    write_record(_harness_record(scored, revision), "harness", _FORMAT_VERSION, body)
+        for revision in wanted:
+            record = read_record(_harness_record(scored, revision), "harness", _FORMAT_VERSION)
+            write_record(_harness_record(folder, revision), "harness", _FORMAT_VERSION, record)
 
-            def open_model() -> WatchedModel:
-                tokenizer = load_tokenizer(self.run.stage("revisions") / last["name"])
-                return WatchedModel(self.load_model(last["name"]), tokenizer, self.settings.batch_size, watched)
-
-            names = [task.definition.name for task in tasks]
-            scores = score_tasks(folder / "tasks", names, open_model, self.settings.num_fewshot)
-        body = {
-            "revision": last["name"],
-            "step": last["step"],
+    def _score_with(self, built: HarnessTasks, revision: dict[str, Any], watched: Task) -> dict[str, Any]:
+        tokenizer = load_tokenizer(self.run.stage("revisions") / revision["name"])
+        scores = built.score(
+            lambda: self.load_model(revision["name"]),
+            lambda model: WatchedModel(model, tokenizer, self.settings.batch_size, watched),
+        )
+        return {
+            "revision": revision["name"],
+            "step": revision["step"],
+            "weights_digest": revision["weights_digest"],
             "harness_version": harness_version(),
             "dtype": str(_DTYPE).removeprefix("torch."),
             "num_fewshot": self.settings.num_fewshot,
             "batch_size": self.settings.batch_size,
             "tasks": [asdict(score) for score in scores],
+            "groups": [asdict(score) for score in score_groups(scores)],
         }
-        write_record(folder / "harness.json", "harness", _FORMAT_VERSION, body)
+
+    def _wanted(self) -> list[dict[str, Any]]:
+        """Return the revisions that the recipe wants scored with the harness, in step order, the last among them.
+
+        Raises:
+            InputError: When a step is no revision.
+        """
+        ordered, wanted = sorted(self.revisions, key=lambda revision: revision["step"]), self.settings.revisions
+        if wanted in ("all", "last"):
+            return ordered if wanted == "all" else ordered[-1:]
+        steps = [revision["step"] for revision in ordered]
+        if unknown := [step for step in wanted if step not in steps]:
+            raise InputError(
+                "there is no such revision", where="evaluation.revisions", expected=", ".join(map(str, steps)), found=unknown[0]
+            )
+        return [revision for revision in ordered if revision["step"] in (*wanted, steps[-1])]
 
     def _material(self) -> Material:
         documents = open_documents(self.run.stage("corpus"), self.run.stage("tokens"), "validation")
@@ -164,6 +192,10 @@ def _summary(heldout: Sequence[dict[str, Any]], unigram: dict[str, Any]) -> dict
 
 def _record(folder: Path, revision: dict[str, Any]) -> Path:
     return folder / f"{revision['name']}.json"
+
+
+def _harness_record(folder: Path, revision: dict[str, Any]) -> Path:
+    return folder / "harness" / f"{revision['name']}.json"
 
 
 def _working_folder(run: RunDirectory) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from treering.card.claims import Claims
 from treering.card.forms import ABSENT
 from treering.card.markdown import link, table
-from treering.card.records import EVALUATION, HARNESS, REVISIONS, TOKENS, UNIGRAM
+from treering.card.records import EVALUATION, REVISIONS, TOKENS, UNIGRAM, harness_record
 from treering.card.sections.introduction import title
 
 _SHOWN_REVISIONS = 24
@@ -30,6 +30,7 @@ def evaluation(claims: Claims) -> str:
             _scores(claims),
             "",
             *_remarks(claims),
+            *_over_training(claims),
             "No other model was evaluated beside it; to compare models of similar size, run the same tasks and settings.",
             "",
             "On text held out from training, every revision was scored:",
@@ -45,9 +46,12 @@ def evaluation(claims: Claims) -> str:
 def _setting(claims: Claims) -> str:
     harness, version = (
         link("Language Model Evaluation Harness", HARNESS_PAGE),
-        claims.cite("text", f"{HARNESS}#/harness_version"),
+        claims.cite("text", f"{claims.records.main_harness}#/harness_version"),
     )
-    revision, dtype = claims.cite("code", f"{HARNESS}#/revision"), claims.cite("text", f"{HARNESS}#/dtype")
+    revision, dtype = (
+        claims.cite("code", f"{claims.records.main_harness}#/revision"),
+        claims.cite("text", f"{claims.records.main_harness}#/dtype"),
+    )
     return f"We evaluate {title(claims)} using the {harness} (version {version}): the {revision} revision, in {dtype}."
 
 
@@ -56,14 +60,28 @@ def _scores(claims: Claims) -> str:
     return table(("Benchmark", "Metric", "Score ± stderr", "Chance", "What it measures"), rows)
 
 
+def shown_tasks(claims: Claims) -> list[str]:
+    """Return the addresses of the last revision's scores: of each task, but of a family the score of all together.
+
+    Raises:
+        ClaimError: When a record lacks a field that this needs.
+        FormatError: When a record is missing or cannot be read.
+    """
+    record = claims.records.main_harness
+    tasks = [f"tasks/{index}" for index, task in enumerate(claims.value(f"{record}#/tasks")) if task["group"] is None]
+    groups = [f"groups/{index}" for index in range(len(claims.value(f"{record}#/groups")))]
+    return [f"{record}#/{place}" for place in (*tasks, *groups)]
+
+
 def _metrics(claims: Claims) -> Iterator[tuple[str, str]]:
-    for number, task in enumerate(claims.value(f"{HARNESS}#/tasks")):
-        address = f"{HARNESS}#/tasks/{number}"
-        yield from ((address, f"{address}/metrics/{index}") for index in range(len(task["metrics"])))
+    for address in shown_tasks(claims):
+        yield from ((address, f"{address}/metrics/{index}") for index in range(len(claims.value(f"{address}/metrics"))))
 
 
 def _score(claims: Claims, task: str, metric: str) -> tuple[str, ...]:
     samples, shots = claims.amount(f"{task}/samples", "sample"), claims.cite("count", f"{task}/num_fewshot")
+    if "/groups/" in task:
+        samples = f"{claims.amount(f'{task}/tasks', 'task')}, {samples}"
     arrow = "↑" if claims.value(f"{metric}/higher_is_better") else "↓"
     return (
         f"{claims.cite('code', f'{task}/task')} ({samples}, {shots}-shot)",
@@ -80,11 +98,37 @@ def _remarks(claims: Claims) -> Iterator[str]:
             parts = [f"{metric}/{field}" for field in ("value", "stderr", "chance", "higher_is_better")]
             standing = claims.cite("against chance", *parts)
             yield f"On {claims.cite('code', f'{task}/task')}, {claims.cite('code', f'{metric}/metric')} is {standing}."
-    for number, task in enumerate(claims.value(f"{HARNESS}#/tasks")):
+    for number, task in enumerate(claims.value(f"{claims.records.main_harness}#/tasks")):
         if task["truncated"]:
-            address = f"{HARNESS}#/tasks/{number}"
+            address = f"{claims.records.main_harness}#/tasks/{number}"
             cut = claims.amount(f"{address}/truncated", "request")
             yield f"On {claims.cite('code', f'{address}/task')}, {cut} did not fit into the context and lost their beginning."
+
+
+def _over_training(claims: Claims) -> list[str]:
+    """Return the first metric of each task at each revision that was scored, where there are several."""
+    revisions = [
+        row["name"] for row in claims.value(f"{EVALUATION}#/revisions") if claims.records.holds(harness_record(row["name"]))
+    ]
+    addresses = [address.partition("#")[2] for address in shown_tasks(claims)]
+    if len(revisions) < 2 or not addresses:
+        return []
+    last = harness_record(revisions[-1])
+    titles = [
+        f"{claims.cite('code', f'{last}#{place}/task')} {claims.cite('code', f'{last}#{place}/metrics/0/metric')}"
+        for place in addresses
+    ]
+    rows = [
+        (
+            claims.cite("code", f"{harness_record(name)}#/revision"),
+            *(
+                claims.cite("score", *(f"{harness_record(name)}#{place}/metrics/0/{part}" for part in ("value", "stderr")))
+                for place in addresses
+            ),
+        )
+        for name in (revisions[index] for index in shown_revisions(len(revisions)))
+    ]
+    return ["", "Over training:", "", table(("Revision", *titles), rows), ""]
 
 
 def _heldout(claims: Claims) -> str:

@@ -1,4 +1,4 @@
-"""Which tasks there are: treering's own by name, any other by the path of its YAML."""
+"""Which tasks there are: treering's own and the harness's by name, any other by the path of its YAML."""
 
 import difflib
 import json
@@ -11,6 +11,8 @@ import yaml
 from treering.errors import InputError
 from treering.evaluation.tasks import heldout_continuation, heldout_perplexity, number_agreement
 from treering.evaluation.tasks.definition import TaskDefinition, read_definition
+from treering.evaluation.tasks.harness_index import find_harness_tasks, known_names
+from treering.evaluation.tasks.harness_task import Data, HarnessTask, harness_task
 from treering.evaluation.tasks.material import Item, Material
 from treering.provenance.canonical import canonical_json
 from treering.provenance.digests import digest_file, digest_value
@@ -48,6 +50,10 @@ class OwnTask:
         write_atomically(folder / f"{name}.jsonl", b"".join(canonical_json(item) + b"\n" for item in items))
         write_atomically(folder / f"{name}.yaml", (_HERE / f"{name}.yaml").read_bytes())
 
+    def prepared(self, folder: Path) -> TaskDefinition:
+        """Return the task as it was written into a folder, and is to be scored."""
+        return read_definition(folder / f"{self.definition.name}.yaml")
+
 
 @dataclass(frozen=True)
 class FileTask:
@@ -76,20 +82,29 @@ class FileTask:
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=1000)
         write_atomically(folder / f"{name}.yaml", text.encode())
 
+    def prepared(self, folder: Path) -> TaskDefinition:
+        """Return the task as it was written into a folder, and is to be scored."""
+        return read_definition(folder / f"{self.definition.name}.yaml")
 
-EvaluationTask = OwnTask | FileTask
+
+EvaluationTask = OwnTask | FileTask | HarnessTask
 
 
-def find_tasks(entries: Sequence[str]) -> list[EvaluationTask]:
+def find_tasks(entries: Sequence[str], data: Data = None) -> list[EvaluationTask]:
     """Return the tasks that a recipe lists, checked.
 
     Args:
-        entries: Names of treering's own tasks, or paths of harness task files (`.yaml`, `.yml`).
+        entries: Names of treering's own tasks, of the harness's and of groups of them, or paths of harness task files (`.yaml`,
+            `.yml`).
+        data: Where the items of the harness's tasks lie: a folder, or a path for each task or group.
 
     Raises:
-        InputError: When a name is unknown, two tasks have one name, or a task file or its items cannot be used.
+        InputError: When a name is unknown, two tasks have one name, a task file or its items cannot be used, or `data` names no
+            task of these.
+        EnvironmentMismatch: When a task of the harness is named, and it is not installed.
     """
-    tasks = [_find_task(entry) for entry in entries]
+    tasks = [task for entry in entries for task in _find_tasks(entry, data)]
+    _refuse_other_data(tasks, data)
     names = [task.definition.name for task in tasks]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise InputError(f"two tasks are called `{repeated[0]}`", where="evaluation.tasks", advice="give one another name")
@@ -137,17 +152,38 @@ def _item(line: bytes, where: str) -> Item:
     return item
 
 
+def _refuse_other_data(tasks: Sequence[EvaluationTask], data: Data) -> None:
+    named = {name for task in tasks if isinstance(task, HarnessTask) for name in (task.definition.name, task.definition.group)}
+    if isinstance(data, Mapping) and (unknown := sorted(data.keys() - named)):
+        raise InputError(
+            f"there is no such task of the harness among evaluation.tasks: `{unknown[0]}`",
+            where="evaluation.data",
+            expected=", ".join(sorted(name for name in named if name is not None)) or "no entry",
+        )
+
+
+def _find_tasks(entry: str, data: Data) -> list[EvaluationTask]:
+    if entry in OWN_TASKS or entry.endswith((".yaml", ".yml")):
+        return [_find_task(entry)]
+    if not (known := find_harness_tasks(entry)):
+        names = [*OWN_TASKS, *known_names()]
+        near = difflib.get_close_matches(entry, names, n=1, cutoff=0.5)
+        raise InputError(
+            f"there is no task `{entry}`" + (f"; did you mean `{near[0]}`?" if near else ""),
+            where="evaluation.tasks",
+            expected=f"one of {', '.join(names)}, another of the harness's, or the path of a harness task ending in .yaml",
+        )
+    tasks = [harness_task(task, data) for task in known]
+    for task in tasks:
+        for path in task.definition.data_files.values():
+            read_items(path)
+    return [*tasks]
+
+
 def _find_task(entry: str) -> EvaluationTask:
     if entry.endswith((".yaml", ".yml")):
         definition = read_definition(Path(entry))
         for path in definition.data_files.values():
             read_items(path)
         return FileTask(definition)
-    if entry not in OWN_TASKS:
-        near = difflib.get_close_matches(entry, OWN_TASKS, n=1, cutoff=0.5)
-        raise InputError(
-            f"there is no task `{entry}`" + (f"; did you mean `{near[0]}`?" if near else ""),
-            where="evaluation.tasks",
-            expected=f"one of {', '.join(OWN_TASKS)}, or the path of a harness task ending in .yaml",
-        )
     return OwnTask(own_task(entry))

@@ -43,10 +43,16 @@ _UNTRUSTED = "a task file is untrusted data: nothing in it may run as code"
 
 @dataclass(frozen=True)
 class TaskDefinition:
-    """A checked harness task: its config as the harness reads it, and the data file of each split."""
+    """A checked harness task: its config as the harness reads it, and the data file of each split.
+
+    Of a task of the harness's own `file` is where it defines it; its config may name Python of the harness, and without data
+    files the harness downloads the items. `group` is the family that it is scored with.
+    """
 
     config: Mapping[str, Any]
     data_files: Mapping[str, Path]
+    file: Path | None = None
+    group: str | None = None
 
     @property
     def name(self) -> str:

@@ -306,6 +306,7 @@ def test_records_that_contradict_each_other_give_no_card(tmp_path, quickstart, r
         run = lay_out_run(tmp_path / "run", recipe_with_card(quickstart))
         path = run.stage("revisions") / "revisions.json"
         (run.stage("revisions") / "step512").rename(run.stage("revisions") / "step64")
+        (run.stage("evaluation") / "harness" / "step512.json").rename(run.stage("evaluation") / "harness" / "step64.json")
         change_record(path, **changes)
         seal(run)
     else:

@@ -13,6 +13,7 @@ from evaluation_making import COLOURS, make_run, with_evaluation, write_revision
 
 from treering.config.run_directory import RunDirectory
 from treering.errors import CorpusError, InputError, NonFiniteError
+from treering.evaluation.harness import HarnessTasks
 from treering.evaluation.stage import evaluate
 from treering.provenance.digests import digest_file
 from treering.provenance.progress import SILENCE, Progress, Task
@@ -156,7 +157,7 @@ def test_an_interrupted_evaluation_goes_on_after_the_last_scored_revision(run: R
     assert not run.stage("evaluation").exists()
     watcher = StopAt()
     evaluate(run, watcher)
-    assert watcher.seen == ["step4"]
+    assert watcher.seen == ["step4", *("step0", "step1", "step4")]  # held-out text, then the harness
     assert contents(run.stage("evaluation")) == contents(uninterrupted.stage("evaluation"))
     assert not (run.path / ".evaluation.working").exists()
 
@@ -167,7 +168,51 @@ def test_scores_of_other_inputs_are_not_taken_over(run: RunDirectory) -> None:
     write_revisions(run, (0, 1, 4), scale=0.5)
     watcher = StopAt()
     evaluate(run, watcher)
-    assert watcher.seen == ["step0", "step1", "step4"]
+    assert watcher.seen == 2 * ["step0", "step1", "step4"]
+
+
+def test_an_interruption_in_the_harness_loses_one_revision_at_most(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    score, scored = HarnessTasks.score, []
+
+    def stop_at_the_second(self: HarnessTasks, *given: Any) -> Any:
+        if len(scored) == 1:
+            raise Interrupted
+        scored.append(given)
+        return score(self, *given)
+
+    monkeypatch.setattr(HarnessTasks, "score", stop_at_the_second)
+    with pytest.raises(Interrupted):
+        evaluate(run)
+    monkeypatch.setattr(HarnessTasks, "score", score)
+    watcher = StopAt()
+    evaluate(run, watcher)
+    assert watcher.seen == ["step1", "step4"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "scored"),
+    [("all", (0, 1, 4)), ("last", (4,)), ((1,), (1, 4)), ((4, 0), (0, 4))],
+    ids=["all", "last", "1", "4, 0"],
+)
+def test_the_recipe_says_which_revisions_the_harness_scores(run: RunDirectory, wanted: Any, scored: tuple[int, ...]) -> None:
+    evaluate(with_evaluation(run, revisions=wanted))
+    found = sorted(path.stem for path in (run.stage("evaluation") / "harness").iterdir())
+    assert found == [f"step{step}" for step in scored]
+
+
+def test_a_step_that_is_no_revision_is_refused(run: RunDirectory) -> None:
+    with pytest.raises(InputError, match=r"no such revision\n  expected: 0, 1, 4\n  found:    3"):
+        evaluate(with_evaluation(run, revisions=(3,)))
+
+
+def test_a_revision_scores_the_same_after_another_as_alone(run: RunDirectory, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "other")
+    run = with_evaluation(run, tasks=("number_agreement",))
+    alone = with_evaluation(RunDirectory(tmp_path / "other", run.recipe), revisions="last")
+    evaluate(run)
+    evaluate(alone)
+    assert record(run, "harness/step4.json") == record(alone, "harness/step4.json")
+    assert record(run, "harness/step0.json")["tasks"] != record(run, "harness/step4.json")["tasks"]
 
 
 def test_other_settings_make_another_evaluation_in_its_place(run: RunDirectory) -> None:

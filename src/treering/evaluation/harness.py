@@ -79,7 +79,7 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class GroupScore:
-    """What a family of tasks came to, by the harness's own arithmetic for its group; `tasks` counts them, `samples` all items."""
+    """What a family of tasks came to, by the harness's own arithmetic for its group; `samples` counts the items of all."""
 
     task: str
     tasks: int

@@ -38,7 +38,8 @@ def score_continuations(
 
     Args:
         model: In evaluation mode.
-        pairs: Context and continuation, each of at least one token; context and continuation fit into the model's context but for the last token.
+        pairs: Context and continuation, tokens, each at least one; both together fit into the model's context but for the
+            last token.
         batch_size: Contexts in one forward pass.
         done: Told how many pairs have been scored.
 

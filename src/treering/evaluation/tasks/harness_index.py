@@ -17,13 +17,17 @@ _MOST_BYTES = 1 << 16  # of a file that defines one task
 
 @dataclass(frozen=True)
 class KnownTask:
-    """A task of the harness: its file, what it measures, what guessing scores by metric, and the family it is one of, if any."""
+    """A task of the harness: its file, what it measures, what guessing scores by metric; its family, if it is of one.
+
+    `group` is the family where all of it was asked for: its tasks then have one score together.
+    """
 
     name: str
     file: Path
     what_it_measures: str
     chance: Mapping[str, float]
-    group: str | None
+    family: str | None = None
+    group: str | None = None
 
 
 def known_names() -> list[str]:
@@ -78,7 +82,7 @@ def _from_table(name: str) -> KnownTask:
     file = harness_folder() / entry["file"]
     if not file.exists():
         raise EnvironmentMismatch("this version of the harness lacks a task", where=name, expected=entry["file"])
-    return KnownTask(name, file, entry["what_it_measures"], entry["chance"], None)
+    return KnownTask(name, file, entry["what_it_measures"], entry["chance"])
 
 
 def _family(name: str) -> Iterator[KnownTask]:
@@ -87,12 +91,12 @@ def _family(name: str) -> Iterator[KnownTask]:
         task = _name_in(file)
         if task is not None and task != name:
             told = f"{entry['what_it_measures']}: {task.removeprefix(f'{name}_').replace('_', ' ')}"
-            yield KnownTask(task, file, told, entry["chance"], name)
+            yield KnownTask(task, file, told, entry["chance"], name, name)
 
 
 def _from_index(name: str) -> list[KnownTask]:
     file = _index().get(name)
-    return [] if file is None else [KnownTask(name, file, f"`{name}`, a task of the harness", {}, None)]
+    return [] if file is None else [KnownTask(name, file, f"`{name}`, a task of the harness", {})]
 
 
 @lru_cache(maxsize=1)

@@ -80,21 +80,21 @@ def _place(known: KnownTask, data: Data) -> Path | None:
         return None
     if isinstance(data, str):
         candidates = [Path(data) / f"{known.name}.jsonl", Path(data) / known.name]
-        candidates += [Path(data) / known.group] if known.group is not None else []
+        candidates += [Path(data) / known.family] if known.family is not None else []
         return next((path for path in candidates if path.exists()), None)
-    named = data.get(known.name, data.get(known.group) if known.group is not None else None)
+    named = data.get(known.name, data.get(known.family) if known.family is not None else None)
     return None if named is None else Path(named)
 
 
 def _files(known: KnownTask, config: Mapping[str, Any], place: Path) -> dict[str, Path]:
-    """Return the file of each split: a file is the split that is scored; a folder holds `SPLIT.jsonl`, or the group's."""
+    """Return the file of each split: a file is the split that is scored; a folder holds `SPLIT.jsonl`, or the family's."""
     scored = str(config.get("test_split") or config.get("validation_split"))
     if not place.exists():
         raise InputError("there are no items", where=place, expected=f"the items of `{known.name}`, as evaluation.data says")
     if not place.is_dir():
         return {scored: place}
-    if known.group is not None:
-        names = (known.name, config.get("dataset_name"), known.name.removeprefix(f"{known.group}_"))
+    if known.family is not None:
+        names = (known.name, config.get("dataset_name"), known.name.removeprefix(f"{known.family}_"))
         own = next((path for name in names if name and (path := place / f"{name}.jsonl").exists()), None)
         if own is not None:
             return {scored: own}

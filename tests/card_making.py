@@ -209,7 +209,7 @@ def _lay_out_evaluation(run: RunDirectory, steps: tuple[int, ...], records: dict
     (run.stage("evaluation") / "heldout").mkdir(parents=True)
     scores = {step: _score(8.3 - 4.1 * math.log1p(step) / math.log1p(steps[-1])) for step in steps}
     for step, score in scores.items():
-        about = {"revision": f"step{step}", "step": step, "tokens_digest": digest_value("heldout")}
+        about = {"revision": f"step{step}", "step": step, "tokens_digest": digest_value("heldout"), "domains": []}
         _write_record(run.stage("evaluation") / "heldout" / f"step{step}.json", "heldout", about | score)
     unigram = _score(6.4)
     kept = ("loss_nats", "perplexity", "bits_per_byte")

@@ -1,12 +1,14 @@
 """The evaluation as a stage of a run: its records, repeating it, interrupting it."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from evaluation_making import COLOURS, make_run, with_evaluation, write_revisions, write_task
@@ -77,13 +79,13 @@ def test_the_folder_holds_what_the_formats_say(whole: RunDirectory) -> None:
     assert sorted(contents(whole.stage("evaluation"))) == [
         "evaluation.json",
         *(f"harness/step{step}.json" for step in (0, 1, 4)),
-        *(f"heldout/step{step}.json" for step in (0, 1, 4)),
+        *(f"heldout/step{step}.{suffix}" for step in (0, 1, 4) for suffix in ("json", "npy")),
         "manifest.json",
         *sorted(f"tasks/{task}.{suffix}" for task in ALL_TASKS for suffix in ("jsonl", "yaml")),
         "unigram.json",
     ]
     heldout = record(whole, "heldout/step4.json")
-    fields = ["bits_per_byte", "bytes", "loss_nats", "perplexity", "revision", "step", "targets", "tokens_digest"]
+    fields = ["bits_per_byte", "bytes", "domains", "loss_nats", "perplexity", "revision", "step", "targets", "tokens_digest"]
     assert list(heldout) == ["format", "version", *fields]
     assert (heldout["format"], heldout["revision"], heldout["step"], heldout["targets"]) == (
         "treering/heldout",
@@ -91,6 +93,14 @@ def test_the_folder_holds_what_the_formats_say(whole: RunDirectory) -> None:
         4,
         3000,
     )
+
+
+def test_the_surprise_at_each_token_is_kept(whole: RunDirectory) -> None:
+    for step in (0, 1, 4):
+        nats = np.load(whole.stage("evaluation") / "heldout" / f"step{step}.npy")
+        score = record(whole, f"heldout/step{step}.json")
+        assert (nats.dtype, nats.shape) == (np.float32, (score["targets"],))
+        assert math.fsum(nats.tolist()) / len(nats) == score["loss_nats"]
 
 
 def test_the_summary_is_made_of_the_records_it_sums_up(whole: RunDirectory) -> None:
@@ -135,7 +145,7 @@ def test_two_evaluations_are_byte_identical(whole: RunDirectory, tmp_path: Path)
 
 
 def test_no_record_holds_a_path_or_a_clock(whole: RunDirectory) -> None:
-    text = b"".join(contents(whole.stage("evaluation")).values()).decode()
+    text = b"".join(contents(whole.stage("evaluation")).values()).decode(errors="replace")
     assert str(whole.path.parent) not in text
     assert "date" not in record(whole, "harness/step4.json")
 

@@ -6,7 +6,7 @@ NAME = "evaluate"
 
 
 def command(target: Target, runs: Runs = RUNS, as_json: Json = False) -> None:
-    """Score every revision on held-out text, and the last one with the LM Evaluation Harness."""
+    """Score every revision on held-out text, and those that the recipe says (by default all) with the LM Evaluation Harness."""
     from treering.cli.results import print_evaluation, read_evaluation
     from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next
     from treering.config.run_directory import find_run, hold_run

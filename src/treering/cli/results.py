@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from treering.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from treering.config.run_directory import RunDirectory
 
 
@@ -53,8 +55,22 @@ def print_evaluation(record: dict[str, Any]) -> None:
     held_out.add_row("unigram model", "", "", f"{record['unigram_bits_per_byte']:.4f}")
     harness = record["harness"][-1]
     tasks = Table("task", "metric", "value", "± stderr", "chance", title=f"LM Evaluation Harness {harness['harness_version']}")
-    for task in harness["tasks"]:
+    shown = [*(task for task in harness["tasks"] if task["group"] is None), *harness["groups"]]
+    for task in shown:
         for metric in task["metrics"]:
             values = (metric["value"], metric["stderr"], metric["chance"])
             tasks.add_row(task["task"], metric["metric"], *("" if value is None else f"{value:.4f}" for value in values))
     Console().print(held_out, tasks)
+    if len(record["harness"]) > 1 and shown:
+        Console().print(_over_training(record["harness"], [task["task"] for task in shown]))
+
+
+def _over_training(records: list[dict[str, Any]], names: list[str]) -> "Table":
+    """Return the first metric of each task at each revision."""
+    from rich.table import Table
+
+    found = [{task["task"]: task["metrics"][0] for task in (*record["tasks"], *record["groups"])} for record in records]
+    table = Table("revision", *(f"{name} {found[0][name]['metric']}" for name in names), title="Over training")
+    for record, metrics in zip(records, found, strict=True):
+        table.add_row(record["revision"], *(f"{metrics[name]['value']:.4f}" for name in names))
+    return table

@@ -40,7 +40,7 @@ def score_continuations(
         model: In evaluation mode.
         pairs: Context and continuation, tokens, each at least one; both together fit into the model's context but for the
             last token.
-        batch_size: Contexts in one forward pass.
+        batch_size: Contexts in the forward pass of the longest; of shorter ones so many more as have as many tokens together.
         done: Told how many pairs have been scored.
 
     Exact: Log-softmax in the model's number type, summed over the continuation in it, as the harness does; the products have
@@ -50,8 +50,10 @@ def score_continuations(
     shared, alone = _pack(pairs)
     for groups in (shared, alone):
         groups.sort(key=lambda group: (-group.size, *group.context, *group.continuations[0]))
-        for start in range(0, len(groups), batch_size):
-            batch = groups[start : start + batch_size]
+        most, start = batch_size * groups[0].size if groups else 0, 0
+        while start < len(groups):
+            batch = groups[start : start + max(1, most // groups[start].size)]
+            start += len(batch)
             scores = _score_batch(model, batch, masked=groups is shared)
             numbers = [number for group in batch for number in group.numbers]
             found |= zip(numbers, scores, strict=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from treering.config.digests import stage_digest
 from treering.config.run_directory import RunDirectory
 from treering.errors import InputError
 from treering.evaluation.harness import HarnessTasks, WatchedModel, harness_version, score_groups
-from treering.evaluation.heldout import HeldoutTokens, score_model, take_heldout
+from treering.evaluation.heldout import HeldoutTokens, nats_of_targets, score_nats, take_heldout
 from treering.evaluation.tasks.catalogue import EvaluationTask, find_tasks
 from treering.evaluation.tasks.material import Material
 from treering.evaluation.unigram import count_tokens, score_unigram
 from treering.provenance.canonical import read_record, write_record
-from treering.provenance.files import remove_tree, whole_directory
+from treering.provenance.files import remove_tree, whole_directory, write_atomically
 from treering.provenance.manifests import Manifest
 from treering.provenance.progress import SILENCE, Progress, Task
 from treering.revisions.loading import load_model, load_tokenizer
@@ -79,9 +80,12 @@ class _Stage:
         self.heldout = self._take_heldout()
 
     def _take_heldout(self) -> HeldoutTokens:
-        tokens = TokenStore(self.run.stage("tokens"), "validation").tokens
+        store = TokenStore(self.run.stage("tokens"), "validation")
+        documents = open_documents(self.run.stage("corpus"), self.run.stage("tokens"), "validation")
+        sizes = (stop - start for start, stop in (store.place_of(number) for number in range(store.documents)))
+        domains = ((document.domain, size) for document, size in zip(documents, sizes, strict=True))
         length, most = self.run.recipe.order.sequence_length, self.settings.heldout_tokens
-        return take_heldout(tokens, self.tokenizer.byte_lengths(), length, most)
+        return take_heldout(store.tokens, self.tokenizer.byte_lengths(), length, most, domains)
 
     def load_model(self, name: str) -> PreTrainedModel:
         """Return a revision's model, its weights in the number type that all scores are computed in."""
@@ -97,8 +101,11 @@ class _Stage:
             for revision in waiting:
                 watched.note(revision["name"])
                 model = self.load_model(revision["name"])
-                score = score_model(model, self.heldout, self.settings.batch_size, revision["name"], watched)
+                nats = nats_of_targets(model, self.heldout, self.settings.batch_size, watched)
+                score, domains = score_nats(nats, self.heldout, revision["name"])
                 about = {"revision": revision["name"], "step": revision["step"], "tokens_digest": self.heldout.digest}
+                about["domains"] = [{"domain": domain, **own.fields()} for domain, own in domains.items()]
+                write_atomically(_nats_file(scored, revision), _array_bytes(nats))
                 write_record(_record(scored, revision), "heldout", _FORMAT_VERSION, about | score.fields())
 
     def keep_heldout(self, scored: Path, folder: Path) -> list[dict[str, Any]]:
@@ -106,6 +113,7 @@ class _Stage:
         records = [read_record(_record(scored, revision), "heldout", _FORMAT_VERSION) for revision in self.revisions]
         for revision, record in zip(self.revisions, records, strict=True):
             write_record(_record(folder / "heldout", revision), "heldout", _FORMAT_VERSION, record)
+            write_atomically(_nats_file(folder / "heldout", revision), _nats_file(scored, revision).read_bytes())
         return sorted(records, key=lambda record: record["step"])
 
     def write_unigram(self, folder: Path) -> dict[str, Any]:
@@ -192,6 +200,17 @@ def _summary(heldout: Sequence[dict[str, Any]], unigram: dict[str, Any]) -> dict
 
 def _record(folder: Path, revision: dict[str, Any]) -> Path:
     return folder / f"{revision['name']}.json"
+
+
+def _array_bytes(array: np.ndarray) -> bytes:
+    """Return an array in numpy's format."""
+    file = BytesIO()
+    np.lib.format.write_array(file, array.astype("<f4", copy=False), version=(1, 0), allow_pickle=False)
+    return file.getvalue()
+
+
+def _nats_file(folder: Path, revision: dict[str, Any]) -> Path:
+    return folder / f"{revision['name']}.npy"
 
 
 def _harness_record(folder: Path, revision: dict[str, Any]) -> Path:

@@ -9,6 +9,8 @@ from treering.card.records import EVALUATION, REVISIONS, TOKENS, UNIGRAM, harnes
 from treering.card.sections.introduction import title
 
 _SHOWN_REVISIONS = 24
+_SHOWN_DOMAINS = 24
+_OF_A_DOMAIN = (("text", "domain"), ("loss", "bits_per_byte"), ("score", "perplexity"), ("count", "targets"))
 HARNESS_PAGE = "https://github.com/EleutherAI/lm-evaluation-harness"
 
 
@@ -38,6 +40,7 @@ def evaluation(claims: Claims) -> str:
             _heldout(claims),
             "",
             *_verdicts(claims),
+            *_by_domain(claims),
             *commentary,
         ]
     )
@@ -148,6 +151,20 @@ def _heldout(claims: Claims) -> str:
         return shown
     number = claims.cite("length", f"{EVALUATION}#/revisions")
     return f"{shown}\n\nOf {number} revisions, a selection is shown; all are in the records."
+
+
+def _by_domain(claims: Claims) -> list[str]:
+    """Return the last revision's score on each domain of the held-out text, where there are several."""
+    domains = f"{claims.records.main_heldout}#/domains"
+    number = len(claims.value(domains))
+    if number < 2:
+        return []
+    rows = [
+        tuple(claims.cite(kind, f"{domains}/{index}/{field}") for kind, field in _OF_A_DOMAIN)
+        for index in range(min(number, _SHOWN_DOMAINS))
+    ]
+    more = f" (the first of {claims.cite('length', domains)})" if number > len(rows) else ""
+    return ["", f"By domain{more}:", "", table(("Domain", "Bits per byte", "Perplexity", "Tokens"), rows)]
 
 
 def _revision(claims: Claims, index: int, step: int) -> tuple[str, ...]:

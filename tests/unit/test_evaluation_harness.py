@@ -15,7 +15,8 @@ import torch
 from evaluation_making import COLOURS, make_run, tiny_model, write_revision, write_task
 
 from treering.errors import InputError, NonFiniteError
-from treering.evaluation.harness import HarnessTasks, TaskScore, WatchedModel
+from treering.evaluation.harness import HarnessTasks, WatchedModel
+from treering.evaluation.harness_scores import TaskScore
 from treering.evaluation.tasks.catalogue import find_tasks
 from treering.evaluation.tasks.material import Material
 from treering.provenance.progress import SILENCE

@@ -10,7 +10,7 @@ from harness_items import write_items
 
 from treering.config.run_directory import RunDirectory
 from treering.errors import InputError
-from treering.evaluation.harness import MetricScore, TaskScore, score_groups
+from treering.evaluation.harness_scores import MetricScore, TaskScore, score_groups
 from treering.evaluation.stage import evaluate
 from treering.evaluation.tasks.catalogue import find_tasks
 from treering.evaluation.tasks.harness_index import find_harness_tasks, known_names
@@ -143,7 +143,7 @@ def test_a_family_has_one_score(whole: RunDirectory) -> None:
 
 def test_a_weighted_family_is_weighted(monkeypatch: pytest.MonkeyPatch) -> None:
     about = {"what_it_measures": "all", "chance": {}, "weighted": True}
-    monkeypatch.setattr("treering.evaluation.harness.family_of", lambda _: about)
+    monkeypatch.setattr("treering.evaluation.harness_scores.family_of", lambda _: about)
     scores = [
         TaskScore(name, "all", "1", name, samples, 0, 0, "", (MetricScore("acc", value, 0.1, True, None),))
         for name, samples, value in (("a", 10, 0.2), ("b", 30, 0.6))

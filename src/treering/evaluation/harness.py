@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -24,18 +24,17 @@ import torch
 import tqdm
 from datasets.exceptions import DatasetsError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from lm_eval.api.metrics import aggregate_subtask_metrics, pooled_sample_stderr, unweighted_mean_stderr
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from treering.errors import InputError, NonFiniteError
+from treering.errors import InputError
+from treering.evaluation.harness_scores import TaskScore, metrics_of
 from treering.evaluation.likelihoods import score_continuations
 from treering.evaluation.tasks.catalogue import read_items
 from treering.evaluation.tasks.definition import TaskDefinition
-from treering.evaluation.tasks.harness_index import family_of
 from treering.provenance.canonical import canonical_json
 from treering.provenance.digests import digest_bytes, digest_file, digest_value
 from treering.provenance.progress import Task
@@ -46,47 +45,6 @@ _BOOTSTRAP_DRAWS = 1000
 _TASK_ERRORS = (jinja2.TemplateError, AssertionError, KeyError, ValueError, TypeError, AttributeError, IndexError)
 _DOWNLOAD_ERRORS = (OSError, DatasetsError)
 _Bar = tqdm.tqdm
-
-
-@dataclass(frozen=True)
-class MetricScore:
-    """One metric of one task; `stderr` and `chance` are None where there is none."""
-
-    metric: str
-    value: float
-    stderr: float | None
-    higher_is_better: bool
-    chance: float | None
-
-
-@dataclass(frozen=True)
-class TaskScore:
-    """What one task came to; `group` is the family that it is scored with, if any.
-
-    `truncated` counts the requests that were longer than the model can read, of which the harness dropped the beginning.
-    """
-
-    task: str
-    group: str | None
-    version: str
-    what_it_measures: str
-    samples: int
-    num_fewshot: int
-    truncated: int
-    data_digest: str
-    metrics: tuple[MetricScore, ...]
-
-
-@dataclass(frozen=True)
-class GroupScore:
-    """What a family of tasks came to, by the harness's own arithmetic for its group; `samples` counts the items of all."""
-
-    task: str
-    tasks: int
-    what_it_measures: str
-    samples: int
-    num_fewshot: int
-    metrics: tuple[MetricScore, ...]
 
 
 _HarnessModel: Any = HFLM  # its registering decorator hides its type
@@ -185,28 +143,6 @@ class HarnessTasks:
             return [_score_task(self._model, definition, tasks, digest) for (definition, tasks), digest in rows]
 
 
-def score_groups(scores: Sequence[TaskScore]) -> list[GroupScore]:
-    """Return what the families among some scores came to, in the order of their first tasks."""
-    names = dict.fromkeys(score.group for score in scores if score.group is not None)
-    return [_score_group(name, [score for score in scores if score.group == name]) for name in names]
-
-
-def _score_group(name: str, scores: Sequence[TaskScore]) -> GroupScore:
-    about, sizes = family_of(name), [score.samples for score in scores]
-    metrics = []
-    for place, first in enumerate(scores[0].metrics):
-        mine = [score.metrics[place] for score in scores]
-        value = aggregate_subtask_metrics([metric.value for metric in mine], sizes, weight_by_size=about["weighted"])
-        stderrs = [metric.stderr for metric in mine if metric.stderr is not None]
-        stderr = None
-        if len(stderrs) == len(mine):
-            stderr = float(pooled_sample_stderr(stderrs, sizes) if about["weighted"] else unweighted_mean_stderr(stderrs))
-        chance = about["chance"].get(first.metric)
-        metrics.append(MetricScore(first.metric, float(value), stderr, first.higher_is_better, chance))
-    shots = max(score.num_fewshot for score in scores)
-    return GroupScore(name, len(scores), about["what_it_measures"], sum(sizes), shots, tuple(metrics))
-
-
 def _score_task(model: WatchedModel, definition: TaskDefinition, tasks: Any, data_digest: str) -> TaskScore:
     model.truncated, model.task = 0, definition.name
     try:
@@ -222,7 +158,7 @@ def _score_task(model: WatchedModel, definition: TaskDefinition, tasks: Any, dat
         num_fewshot=results["n-shot"][definition.name],
         truncated=model.truncated,
         data_digest=data_digest,
-        metrics=tuple(_metrics(definition, results)),
+        metrics=tuple(metrics_of(definition, results)),
     )
 
 
@@ -301,23 +237,6 @@ def _unusable(definition: TaskDefinition, error: Exception) -> InputError:
         found=f"{type(error).__name__}: {error}",
         advice="compare the YAML's templates with the keys of the items; templates may not reach Python's own attributes",
     )
-
-
-def _metrics(definition: TaskDefinition, results: Any) -> Iterator[MetricScore]:
-    """Yield a task's metrics by name; the name of a filter follows that of the metric, except where it is `none`."""
-    scores, directions = results["results"][definition.name], results["higher_is_better"][definition.name]
-    for key in sorted(key for key in scores if "," in key and "_stderr," not in key):
-        metric, _, filter_name = key.partition(",")
-        value, stderr = float(scores[key]), scores[f"{metric}_stderr,{filter_name}"]
-        if value - value != 0:
-            raise NonFiniteError(f"{metric} is not a finite number", where=f"the task `{definition.name}`", found=value)
-        yield MetricScore(
-            metric=metric if filter_name == "none" else key,
-            value=value,
-            stderr=None if isinstance(stderr, str) else float(stderr),
-            higher_is_better=bool(directions[metric]),
-            chance=definition.chance.get(metric),
-        )
 
 
 def _data_digest(definition: TaskDefinition, task: Any) -> str:

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from treering.config.digests import stage_digest
 from treering.config.run_directory import RunDirectory
 from treering.errors import InputError
-from treering.evaluation.harness import HarnessTasks, WatchedModel, harness_version, score_groups
+from treering.evaluation.harness import HarnessTasks, WatchedModel, harness_version
+from treering.evaluation.harness_scores import score_groups
 from treering.evaluation.heldout import HeldoutTokens, nats_of_targets, score_nats, take_heldout
 from treering.evaluation.tasks.catalogue import EvaluationTask, find_tasks
 from treering.evaluation.tasks.material import Material

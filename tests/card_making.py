@@ -245,7 +245,13 @@ def _score(loss: float) -> dict[str, Any]:
 
 
 def _task(name: str, samples: int, metric: dict[str, Any]) -> dict[str, Any]:
-    about = {"task": name, "group": None, "version": "1", "what_it_measures": f"what `{name}` | measures"}
+    about = {
+        "task": name,
+        "group": None,
+        "items": f"{name}.jsonl",
+        "version": "1",
+        "what_it_measures": f"what `{name}` | measures",
+    }
     return {
         **about,
         "samples": samples,

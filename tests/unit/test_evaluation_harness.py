@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,8 +106,17 @@ def test_a_task_whose_templates_do_not_fit_its_items_is_refused(revision: Path, 
         score(revision, write_task(tmp_path, COLOURS, **fields))
 
 
+def with_train(folder: Path) -> Path:
+    """The task with a split of its own for solved items."""
+    files = {"test": "items.jsonl", "train": "train.jsonl"}
+    path = write_task(folder, COLOURS, dataset_kwargs={"data_files": files}, training_split="train")
+    solved = [{"question": f"The {thing} is", "choices": ["green", "blue"], "answer": 0} for thing in ("moss", "ivy", "fern")]
+    (folder / "train.jsonl").write_text("".join(json.dumps(item) + "\n" for item in solved), encoding="utf-8")
+    return path
+
+
 def test_solved_items_are_put_in_front_the_same_ones_each_time(revision: Path, tmp_path: Path) -> None:
-    path = write_task(tmp_path, COLOURS)
+    path = with_train(tmp_path)
     first = score(revision, path, num_fewshot=2)
     assert first.num_fewshot == 2
     assert score(revision, path, num_fewshot=2) == first
@@ -118,7 +128,29 @@ def test_a_task_that_says_no_solved_items_keeps_to_it(revision: Path, tmp_path: 
 
 def test_more_solved_items_than_there_are_is_refused(revision: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot use the task `colours`"):
-        score(revision, write_task(tmp_path, COLOURS), num_fewshot=9)
+        score(revision, with_train(tmp_path), num_fewshot=9)
+
+
+@pytest.mark.parametrize("fields", [{}, {"num_fewshot": 2}, {"validation_split": "test"}])
+def test_solved_items_are_not_drawn_from_those_that_are_scored(revision: Path, tmp_path: Path, fields: dict[str, Any]) -> None:
+    with pytest.raises(
+        InputError, match="2 solved items in front of each would be drawn from those of `colours` that are scored"
+    ):
+        score(revision, write_task(tmp_path, COLOURS, **fields), num_fewshot=0 if "num_fewshot" in fields else 2)
+
+
+def test_a_revision_that_gives_an_answer_no_number_is_refused_by_the_tasks_name(revision: Path, tmp_path: Path) -> None:
+    model = tiny_model(0)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.fill_(math.nan)
+    with pytest.raises(NonFiniteError, match="the task `colours`"):
+        score(revision, write_task(tmp_path, COLOURS), model=model)
+
+
+def test_an_answer_that_is_no_token_of_its_own_is_refused(revision: Path, tmp_path: Path) -> None:
+    items = [{"question": "This is what th", "choices": ["e", "o"], "answer": 0}]  # `the` is one token
+    with pytest.raises(InputError, match="answers of the task `colours` are no token of their own"):
+        score(revision, write_task(tmp_path, items, target_delimiter=""))
 
 
 def test_generation_and_its_filters_are_scored_under_the_name_of_the_filter(revision: Path, tmp_path: Path) -> None:
@@ -167,7 +199,7 @@ def test_a_metric_that_is_no_number_is_refused(revision: Path, tmp_path: Path) -
         doc_to_target="{{question}}",
         metric_list=[{"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False}],
     )
-    with pytest.raises(NonFiniteError, match="bits_per_byte"):
+    with pytest.raises(NonFiniteError, match="the task `colours`: a revision gives an answer no probability"):
         score(revision, path, model=model)
 
 

@@ -1,6 +1,7 @@
 """Tasks of the harness by name: which there are, where their items lie, and what of them is recorded."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from evaluation_making import make_run, with_evaluation
 from harness_items import write_items
 
 from treering.config.run_directory import RunDirectory
-from treering.errors import InputError
+from treering.errors import EnvironmentMismatch, InputError
+from treering.evaluation.harness_building import build_task
 from treering.evaluation.harness_scores import MetricScore, TaskScore, score_groups
 from treering.evaluation.stage import evaluate
 from treering.evaluation.tasks.catalogue import find_tasks
@@ -145,7 +147,7 @@ def test_a_weighted_family_is_weighted(monkeypatch: pytest.MonkeyPatch) -> None:
     about = {"what_it_measures": "all", "chance": {}, "weighted": True}
     monkeypatch.setattr("treering.evaluation.harness_scores.family_of", lambda _: about)
     scores = [
-        TaskScore(name, "all", "1", name, samples, 0, 0, "", (MetricScore("acc", value, 0.1, True, None),))
+        TaskScore(name, "all", "1", name, samples, 0, 0, "", "", (MetricScore("acc", value, 0.1, True, None),))
         for name, samples, value in (("a", 10, 0.2), ("b", 30, 0.6))
     ]
     (group,) = score_groups(scores)
@@ -176,8 +178,11 @@ def test_a_changed_item_makes_another_evaluation(tmp_path: Path) -> None:
 def test_solved_items_come_from_another_split_or_not_at_all(tmp_path: Path) -> None:
     write_items(tmp_path / "items" / "arc_easy" / "test.jsonl", "arc_easy")
     run = make_run(tmp_path / "run", steps=(0,), tasks=("arc_easy",), data=str(tmp_path / "items"), num_fewshot=2)
-    with pytest.raises(InputError, match="would be drawn from those of `arc_easy` that are scored"):
+    with pytest.raises(
+        InputError, match="2 solved items in front of each would be drawn from those of `arc_easy` that are scored"
+    ):
         evaluate(run)
+    assert not (run.path / ".evaluation.working").exists()  # said before anything was scored
     write_items(tmp_path / "items" / "arc_easy" / "train.jsonl", "arc_easy", 6)
     evaluate(run)
     assert harness(run, "step0")["tasks"][0]["num_fewshot"] == 2
@@ -229,3 +234,67 @@ def test_an_answer_that_no_model_of_the_size_can_read_is_refused_by_the_tasks_na
 def test_a_mapping_and_a_folder_of_items_are_in_the_resolved_recipe(whole: RunDirectory) -> None:
     other = with_evaluation(whole, data={"piqa": "a.jsonl"})
     assert other.recipe.model_dump(mode="json")["evaluation"]["data"] == {"piqa": "a.jsonl"}
+
+
+def test_no_code_from_the_folder_one_is_in_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`evaluate.load("f1")` runs `f1/f1.py` of the working folder, were it let."""
+    for name in ("f1", "code_eval", "exact_match"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    for task in ("kobest_wic", "humaneval", "squad_completion", "mmlu_pro_math"):
+        with pytest.raises((InputError, EnvironmentMismatch)):
+            evaluate(make_run(tmp_path / task, steps=(0,), tasks=(task,)))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_with_the_name_of_a_data_set_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_items(tmp_path / "allenai" / "sciq" / "test.jsonl", "sciq")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="a folder here has the name of the data set"):
+        evaluate(make_run(tmp_path / "run", steps=(0,), tasks=("sciq",)))
+
+
+@pytest.mark.parametrize("place", ["nowhere", "arc_easy.jsonl"])
+def test_a_folder_of_items_that_lacks_a_task_is_refused(tmp_path: Path, place: str) -> None:
+    write_items(tmp_path / "arc_easy.jsonl", "arc_easy")
+    with pytest.raises(InputError, match=r"the items of `sciq` are not there[\s\S]*expected: sciq.jsonl or sciq"):
+        find_tasks(["sciq"], str(tmp_path / place))
+
+
+def test_a_family_can_be_named_for_one_of_its_tasks(tmp_path: Path) -> None:
+    path = write_items(tmp_path / "many" / "adjunct_island.jsonl", "blimp")
+    (task,) = find_tasks(["blimp_adjunct_island"], {"blimp": str(tmp_path / "many")})
+    assert list(task.definition.data_files.values()) == [path]
+
+
+def test_another_version_of_the_harness_makes_another_evaluation_and_another_place_of_the_items_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = (write_items(tmp_path / name / "piqa.jsonl", "piqa") for name in ("one", "two"))
+    run = make_run(tmp_path / "run", steps=(0,), tasks=("piqa",), data={"piqa": str(path)})
+    first = evaluate(run).digest
+    assert evaluate(with_evaluation(run, data={"piqa": str(other)})).digest == first
+    monkeypatch.setattr("treering.evaluation.stage.harness_version", lambda: "9.9")
+    assert evaluate(run).digest != first
+
+
+def test_a_task_that_draws_draws_the_same_each_time(tmp_path: Path) -> None:
+    rows = [
+        {
+            "Question": f"What is {number}?",
+            "Correct Answer": f"it is {number}",
+            **{f"Incorrect Answer {place}": f"it is {number + place}" for place in (1, 2, 3)},
+        }
+        for number in range(12)
+    ]
+    path = tmp_path / "gpqa.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (task,) = find_tasks(["gpqa_main_zeroshot"], {"gpqa_main_zeroshot": str(path)})
+    random.seed(5)
+    before = random.getstate()
+    built = [build_task(task.definition, 0) for _ in range(2)]
+    assert random.getstate() == before
+    first, second = ([item["answer"] for _, item in each.tasks["tasks"]["gpqa_main_zeroshot"].doc_iterator()] for each in built)
+    assert first == second
+    assert len(set(first)) > 1

@@ -52,6 +52,10 @@ def stage_digest(recipe: Recipe, stage: str, reads: Mapping[str, str]) -> str:
     """
     sections = resolved(recipe) if stage == "card" else _without_engine(recipe)
     own = {section: sections[section] for section in _SECTIONS[stage]}
+    if stage == "evaluation":
+        own["evaluation"] = {
+            field: value for field, value in own["evaluation"].items() if field != "data"
+        }  # by digest, in reads
     if stage == "order" and recipe.order.name == NEOX_ORDER:
         own["training"] = {field: sections["training"][field] for field in ("steps", "global_batch_size")}
     return digest_value({"stage": stage, "version": _STAGE_VERSIONS[stage], "sections": own, "reads": dict(reads)})

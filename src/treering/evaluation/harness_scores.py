@@ -26,7 +26,8 @@ class MetricScore:
 class TaskScore:
     """What one task came to; `group` is the family that it is scored with, if any.
 
-    `truncated` counts the requests that were longer than the model can read, of which the harness dropped the beginning.
+    `truncated` counts the requests that were longer than the model can read, of which the harness dropped the beginning;
+    None where it is not counted. `items` says where they are from: a file's name, or what was downloaded.
     """
 
     task: str
@@ -35,7 +36,8 @@ class TaskScore:
     what_it_measures: str
     samples: int
     num_fewshot: int
-    truncated: int
+    truncated: int | None
+    items: str
     data_digest: str
     metrics: tuple[MetricScore, ...]
 

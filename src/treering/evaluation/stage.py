@@ -20,6 +20,7 @@ from treering.evaluation.tasks.catalogue import EvaluationTask, find_tasks
 from treering.evaluation.tasks.material import Material
 from treering.evaluation.unigram import count_tokens, score_unigram
 from treering.provenance.canonical import read_record, write_record
+from treering.provenance.digests import digest_value
 from treering.provenance.files import remove_tree, whole_directory, write_atomically
 from treering.provenance.manifests import Manifest
 from treering.provenance.progress import SILENCE, Progress, Task
@@ -48,6 +49,8 @@ def evaluate(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
     reads = run.reads("corpus", "tokens", "order", "revisions")
     for task in tasks:
         reads |= task.reads
+    if tasks:
+        reads["lm_eval"] = digest_value(harness_version())
     if manifest := run.find("evaluation", reads, replaceable=True):
         remove_tree(_working_folder(run))
         return manifest
@@ -58,11 +61,12 @@ def evaluate(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
 def _evaluate(run: RunDirectory, tasks: Sequence[EvaluationTask], reads: dict[str, str], progress: Progress) -> Manifest:
     stage = _Stage(run)
     scored = _open_working_folder(run, stage_digest(run.recipe, "evaluation", reads))
-    stage.score_revisions(scored, progress)
     with whole_directory(run.stage("evaluation")) as folder:
+        built = stage.build_tasks(folder, tasks)  # what is wrong with a task is said before anything long begins
+        stage.score_revisions(scored, progress)
         heldout = stage.keep_heldout(scored, folder)
         unigram = stage.write_unigram(folder)
-        stage.run_harness(scored, folder, tasks, progress)
+        stage.run_harness(scored, folder, built, progress)
         write_record(folder / "evaluation.json", "evaluation", _FORMAT_VERSION, _summary(heldout, unigram))
         run.seal(folder, "evaluation", reads)
     remove_tree(_working_folder(run))
@@ -101,13 +105,16 @@ class _Stage:
         with progress.task("held-out text", total, "tokens") as watched:
             for revision in waiting:
                 watched.note(revision["name"])
-                model = self.load_model(revision["name"])
-                nats = nats_of_targets(model, self.heldout, self.settings.batch_size, watched)
+                nats = self._nats(revision["name"], watched)
                 score, domains = score_nats(nats, self.heldout, revision["name"])
                 about = {"revision": revision["name"], "step": revision["step"], "tokens_digest": self.heldout.digest}
                 about["domains"] = [{"domain": domain, **own.fields()} for domain, own in domains.items()]
                 write_atomically(_nats_file(scored, revision), _array_bytes(nats))
                 write_record(_record(scored, revision), "heldout", _FORMAT_VERSION, about | score.fields())
+
+    def _nats(self, name: str, watched: Task) -> np.ndarray:
+        """Return a revision's surprise at each held-out target; its model is let go of."""
+        return nats_of_targets(self.load_model(name), self.heldout, self.settings.batch_size, watched)
 
     def keep_heldout(self, scored: Path, folder: Path) -> list[dict[str, Any]]:
         """Copy the revisions' records into the stage's folder and return them in step order."""
@@ -124,19 +131,26 @@ class _Stage:
         write_record(folder / "unigram.json", "unigram", _FORMAT_VERSION, score.fields())
         return score.fields()
 
-    def run_harness(self, scored: Path, folder: Path, tasks: Sequence[EvaluationTask], progress: Progress) -> None:
-        """Write the tasks with their items, and what each wanted revision scores on them, each whole as soon as it is known."""
+    def build_tasks(self, folder: Path, tasks: Sequence[EvaluationTask]) -> HarnessTasks:
+        """Write the tasks with their items, and return them built.
+
+        Raises:
+            InputError: When the harness cannot use one, its items cannot be had, or a step to score is no revision.
+        """
+        self._wanted()
         for task in tasks:
             task.write(folder / "tasks", self._material())
+        return HarnessTasks([task.prepared(folder / "tasks") for task in tasks], self.settings.num_fewshot)
+
+    def run_harness(self, scored: Path, folder: Path, built: HarnessTasks, progress: Progress) -> None:
+        """Write what each wanted revision scores on the tasks, each whole as soon as it is known."""
         wanted = self._wanted()
         waiting = [revision for revision in wanted if not _harness_record(scored, revision).exists()]
-        if waiting:
-            built = HarnessTasks([task.prepared(folder / "tasks") for task in tasks], self.settings.num_fewshot)
-            with progress.task("evaluation harness", None, "requests") as watched:
-                for revision in waiting:
-                    watched.note(revision["name"])
-                    body = self._score_with(built, revision, watched)
-                    write_record(_harness_record(scored, revision), "harness", _FORMAT_VERSION, body)
+        with progress.task("evaluation harness", None, "requests") as watched:
+            for revision in waiting:
+                watched.note(revision["name"])
+                body = self._score_with(built, revision, watched)
+                write_record(_harness_record(scored, revision), "harness", _FORMAT_VERSION, body)
         for revision in wanted:
             record = read_record(_harness_record(scored, revision), "harness", _FORMAT_VERSION)
             write_record(_harness_record(folder, revision), "harness", _FORMAT_VERSION, record)

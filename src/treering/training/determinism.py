@@ -2,10 +2,14 @@
 
 import importlib.metadata
 import os
+import random
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from treering.config.schema import TrainingSection
@@ -60,6 +64,21 @@ def set_arithmetic(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.benchmark = False
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the process's own generators until the block ends, and put them back then: for code of others that draws."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
 
 
 def open_device(training: TrainingSection) -> torch.device:

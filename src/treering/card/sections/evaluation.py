@@ -85,6 +85,8 @@ def _score(claims: Claims, task: str, metric: str) -> tuple[str, ...]:
     samples, shots = claims.amount(f"{task}/samples", "sample"), claims.cite("count", f"{task}/num_fewshot")
     if "/groups/" in task:
         samples = f"{claims.amount(f'{task}/tasks', 'task')}, {samples}"
+    elif not claims.value(f"{task}/items").startswith(claims.value(f"{task}/task")):
+        samples = f"{samples} of {claims.cite('code', f'{task}/items')}"
     arrow = "↑" if claims.value(f"{metric}/higher_is_better") else "↓"
     return (
         f"{claims.cite('code', f'{task}/task')} ({samples}, {shots}-shot)",

@@ -96,7 +96,7 @@ def find_tasks(entries: Sequence[str], data: Data = None) -> list[EvaluationTask
     Args:
         entries: Names of treering's own tasks, of the harness's and of groups of them, or paths of harness task files (`.yaml`,
             `.yml`).
-        data: Where the items of the harness's tasks lie: a folder, or a path for each task or group.
+        data: Where the items of the harness's tasks lie: a folder, or a path for each task or family.
 
     Raises:
         InputError: When a name is unknown, two tasks have one name, a task file or its items cannot be used, or `data` names no
@@ -153,7 +153,7 @@ def _item(line: bytes, where: str) -> Item:
 
 
 def _refuse_other_data(tasks: Sequence[EvaluationTask], data: Data) -> None:
-    named = {name for task in tasks if isinstance(task, HarnessTask) for name in (task.definition.name, task.definition.group)}
+    named = {name for task in tasks if isinstance(task, HarnessTask) for name in (task.definition.name, task.family)}
     if isinstance(data, Mapping) and (unknown := sorted(data.keys() - named)):
         raise InputError(
             f"there is no such task of the harness among evaluation.tasks: `{unknown[0]}`",

@@ -26,7 +26,7 @@ _FIELDS = (
     *("num_fewshot", "fewshot_config", "metric_list", "generation_kwargs", "filter_list", "repeats"),
     *("should_decontaminate", "doc_to_decontamination_query"),
 )
-_METRICS = (
+METRICS = (
     *("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "perplexity", "likelihood"),
     *("word_perplexity", "byte_perplexity", "bits_per_byte", "f1", "mcc", "bleu", "chrf", "ter", "brier_score"),
 )
@@ -188,7 +188,7 @@ def _problems_of_data(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _problems_of_scoring(config: Mapping[str, Any]) -> Iterator[str]:
     for metric in _mappings(config.get("metric_list", [])):
-        yield from _unknown("metric", metric.get("metric"), _METRICS)
+        yield from _unknown("metric", metric.get("metric"), METRICS)
         yield from _unknown("aggregation", metric.get("aggregation", "mean"), _AGGREGATIONS)
         if "hf_evaluate" in metric:
             yield f"`hf_evaluate` fetches a metric as code ({_UNTRUSTED})"

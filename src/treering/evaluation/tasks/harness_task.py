@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from treering.errors import InputError
-from treering.evaluation.tasks.definition import TaskDefinition
+from treering.evaluation.tasks.definition import METRICS, TaskDefinition
 from treering.evaluation.tasks.harness_index import KnownTask, harness_folder
 from treering.evaluation.tasks.material import Material
 from treering.provenance.canonical import write_record
@@ -26,6 +26,7 @@ class HarnessTask:
     """A task that the harness defines, its items given, or downloaded by the harness where they are not."""
 
     definition: TaskDefinition
+    family: str | None
 
     @property
     def reads(self) -> dict[str, str]:
@@ -69,9 +70,10 @@ def harness_task(known: KnownTask, data: Data) -> HarnessTask:
     config = dict(_read(known.file))
     metadata = {**config.get("metadata", {}), "what_it_measures": known.what_it_measures, "chance": dict(known.chance)}
     config = {key: value for key, value in config.items() if key not in ("tag", "group", "include")} | {"metadata": metadata}
+    _refuse_code(known, config)
     place = _place(known, data)
     files = {} if place is None else _files(known, config, place)
-    return HarnessTask(TaskDefinition(config, files, known.file, known.group))
+    return HarnessTask(TaskDefinition(config, files, known.file, known.group), known.family)
 
 
 def _place(known: KnownTask, data: Data) -> Path | None:
@@ -81,7 +83,14 @@ def _place(known: KnownTask, data: Data) -> Path | None:
     if isinstance(data, str):
         candidates = [Path(data) / f"{known.name}.jsonl", Path(data) / known.name]
         candidates += [Path(data) / known.family] if known.family is not None else []
-        return next((path for path in candidates if path.exists()), None)
+        if (found := next((path for path in candidates if path.exists()), None)) is None:
+            raise InputError(
+                f"the items of `{known.name}` are not there",
+                where=data,
+                expected=" or ".join(path.name for path in candidates),
+                advice="to have those of some tasks downloaded, let evaluation.data name a path for each of the others",
+            )
+        return found
     named = data.get(known.name, data.get(known.family) if known.family is not None else None)
     return None if named is None else Path(named)
 
@@ -99,7 +108,7 @@ def _files(known: KnownTask, config: Mapping[str, Any], place: Path) -> dict[str
         if own is not None:
             return {scored: own}
         place = next((path for name in names if name and (path := place / str(name)).is_dir()), place)
-    splits = dict.fromkeys(str(config[field]) for field in _SPLIT_FIELDS if config.get(field) is not None)
+    splits = dict.fromkeys([*(str(config[field]) for field in _SPLIT_FIELDS if config.get(field) is not None), "train"])
     found = {split: place / f"{split}.jsonl" for split in splits if (place / f"{split}.jsonl").exists()}
     if scored not in found:
         there = ", ".join(sorted(path.name for path in place.glob("*.jsonl"))[:8]) or "no .jsonl file"
@@ -111,6 +120,22 @@ def _files(known: KnownTask, config: Mapping[str, Any], place: Path) -> dict[str
             advice="to score another split, name its file itself in evaluation.data",
         )
     return found
+
+
+def _refuse_code(known: KnownTask, config: Mapping[str, Any]) -> None:
+    """Refuse a task that runs what a model writes, is a class of its own, or fetches a metric as code.
+
+    Raises:
+        InputError: When it is one.
+    """
+    metrics = [metric for metric in config.get("metric_list") or () if isinstance(metric, Mapping)]
+    fetched = [
+        str(metric.get("metric")) for metric in metrics if metric.get("metric") not in METRICS or "hf_evaluate" in metric
+    ]
+    problems = [f"it has `{field}`" for field in ("class", "unsafe_code") if config.get(field)]
+    problems += [f"its metric `{name}` is not one of {', '.join(METRICS)}" for name in fetched]
+    if problems:
+        raise InputError(f"the harness's task `{known.name}` cannot be used: {problems[0]}", where="evaluation.tasks")
 
 
 class _Loader(yaml.SafeLoader):

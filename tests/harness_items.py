@@ -79,5 +79,13 @@ _ITEMS: dict[str, Any] = {
         "question": "What follows?",
         "options": _choices(number, 4),
     },
+    "hellaswag": lambda number: {
+        "activity_label": "Boats",
+        "ctx_a": f"A {_thing(number)} lies on the shore.",
+        "ctx_b": "someone",
+        "ctx": f"A {_thing(number)} lies on the shore. someone",
+        "endings": [f"takes {choice} away" for choice in _choices(number, 4)],
+        "label": str(number % 4),
+    },
     "blimp": _blimp,
 }

@@ -1,4 +1,4 @@
-"""The one seam of the LM Evaluation Harness: prepared tasks and one revision go in, scores come out.
+"""The seam of the LM Evaluation Harness, with `harness_building` and `harness_scores`: tasks and models go in, scores come out.
 
 The harness prints, draws bars, logs and samples through module-level names; here those names are replaced while it works,
 so that standard output belongs to the command line and templates of task files cannot reach Python.

@@ -1,6 +1,7 @@
 """Checkpoints as GPT-NeoX and DeepSpeed lay them out, written from the layout's description alone."""
 
 import random
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ def client_state(step: int) -> dict[str, Any]:
         "torch_rng_state": torch.get_rng_state(),
         "rng_tracker_states": {"model-parallel-rng": torch.get_rng_state()},
         "args": {"num_layers": 2, "hidden_size": 32, "lr_decay_style": "cosine"},
+        "optimizer": None,
+        "lr_scheduler": {"start_lr": 1e-3, "num_iters": step},
+        "csr_tensor_module_names": {"word_embeddings"},
+        "param_shapes": [OrderedDict(weight=torch.Size([2, 3]))],
+        "buffer_names": ["inv_freq"],
+        "ds_config": {"train_batch_size": 8, "fp16": {"enabled": True}},
+        "skipped_steps": 0,
     }
 
 
@@ -79,5 +87,6 @@ def write_neox_checkpoint(save: Path, step: int, weights: dict[str, Tensor], lay
         if pipeline:
             for index, named in own.items():
                 torch.save(named, folder / f"layer_{index:02}-model_{rank:02}-model_states.pt")
+    (folder / "zero_pp_rank_0_mp_rank_00_optim_states.pt").write_bytes(b"the optimizer's, which nobody reads")
     (save / "latest").write_text(f"global_step{step}")
     return folder

@@ -194,3 +194,26 @@ def test_a_name_that_says_nothing_is_refused(tmp_path: Path) -> None:
 def test_what_no_order_can_be_built_of_is_refused(sizes: list[int], samples: int, length: int, seed: int) -> None:
     with pytest.raises(InputError):
         Plan(np.array(sizes, dtype=np.int32), samples, length, seed)
+
+
+def test_documents_that_do_not_lie_one_after_another_are_seen(tmp_path: Path) -> None:
+    data, maps = made(tmp_path)
+    index = data.with_name("data.idx")
+    content = bytearray(index.read_bytes())
+    places = 34 + 4 * len(SIZES)
+    content[places + 8 : places + 8 * (len(SIZES) - 1)] = np.full(len(SIZES) - 2, 6, dtype="<i8").tobytes()
+    index.write_bytes(content)
+    with pytest.raises(FormatError, match="place of item 1"):
+        IndexedData(data).refuse_scattered()
+    with pytest.raises(IntegrityError, match="does not begin where the one before ends"):
+        open_neox_batches(data, maps, 2, 4).batch(1)
+
+
+def test_maps_of_one_of_several_data_sets_are_no_batches(tmp_path: Path) -> None:
+    data, maps = made(tmp_path)
+    other = maps.with_name(maps.name.replace("_train_0_", "_train_1_"))
+    for kind in KINDS:
+        shutil.copy(map_path(maps, kind), map_path(other, kind))
+    open_neox_batches(data, maps, 2, 4)
+    with pytest.raises(InputError, match="one of several data sets"):
+        open_neox_batches(data, other, 2, 4)

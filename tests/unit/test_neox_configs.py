@@ -278,3 +278,54 @@ def test_checkpoints_that_are_to_be_imported_go_into_the_recipe(treering: Any, t
         {"name": "gpt-neox", "checkpoints": "save"},
         "fp16",
     )
+
+
+@pytest.mark.parametrize(("share", "iterations", "updates"), [(0.07, 10000, 700), (145 / 143000, 143000, 145), (0.01, 200, 2)])
+def test_a_share_of_the_updates_is_a_whole_number_but_for_how_decimals_are_written(
+    tmp_path: Path, around: Surroundings, share: float, iterations: int, updates: int
+) -> None:
+    text = CONFIG.replace('"warmup": 0.01', f'"warmup": {share!r}').replace("200", str(iterations))
+    assert translated(tmp_path, text, around)["training"]["schedule"]["warmup_steps"] == updates
+    with pytest.raises(RecipeError, match="no whole number"):
+        translated(tmp_path, CONFIG.replace('"warmup": 0.01', '"warmup": 0.0123'), around)
+
+
+def test_values_that_gpt_neox_takes_otherwise_are_read(tmp_path: Path, around: Surroundings) -> None:
+    text = CONFIG.replace('[[["flash"], 2]]', '["flash", "flash"]').replace(
+        '"extra-save-iters": [0, 1, 2]', '"extra-save-iters": null'
+    )
+    recipe = translated(tmp_path, text, around)
+    assert recipe["checkpoints"]["at"] == ()
+    assert (
+        translated(tmp_path, CONFIG.replace('"model-parallel-size": 2', '"model-parallel-size": 0'), around)["model"][
+            "vocab_size"
+        ]
+        == 384
+    )
+
+
+def test_a_text_for_a_number_is_refused(tmp_path: Path, around: Surroundings) -> None:
+    text = CONFIG.replace('"hidden-size": 64', '"hidden-size": "64"').replace('"train-iters": 200', '"train-iters": true')
+    with pytest.raises(RecipeError) as refused:
+        translated(tmp_path, text, around)
+    assert "hidden_size: is a number, not '64'" in str(refused.value)
+    assert "train_iters: is a number, not True" in str(refused.value)
+
+
+def test_what_is_left_out_and_which_version_is_followed_is_said(treering: Any, tmp_path: Path, around: Surroundings) -> None:
+    text = CONFIG.replace('"init_method": "small_init", "output_layer_init_method": "wang_init",', "")
+    (tmp_path / "one.yml").write_text(text, encoding="utf-8")
+    code, out, err = treering("neox", "recipe", "one.yml", "--gpus", 8, "--tokenizer", around.tokenizer)
+    assert code == 0, err
+    told = " ".join(out.split())
+    assert (
+        "left out, so GPT-NeoX's own values: init_method normal, output_layer_init_method scaled_normal, init_method_std 0.02"
+        in told
+    )
+    assert "the cosine of GPT-NeoX v1.0, which trained Pythia" in told
+    assert "v1.0 computed them in fp16" in told
+    code, out, err = treering("neox", "config", "one.yaml", "--gpus", 8)
+    assert (code, "that of GPT-NeoX v1.0" in out, "first weights are GPT-NeoX's own" in out) == (0, True, True), err
+    written = json.loads((tmp_path / "config.yml").read_text())
+    assert "intermediate_size" not in written
+    assert written["fp16"] == {"enabled": True, "type": "bfloat16"}

@@ -232,9 +232,9 @@ def test_gpt_neoxs_own_record_of_the_run_is_compared(folder: Path) -> None:
     save = write_checkpoints(folder / "save")
     run = prepare(neox_recipe(folder, save), folder / "runs")
     maps = sorted(run.stage("order").glob("train_0_indexmap_*.npy"))
-    for path in maps:
-        shutil.copy(path, folder / f"train_{path.name}")
-    write_configs(save)
+    for path in maps:  # under a later version's name
+        shutil.copy(path, folder / f"train_{path.name.replace('7s_', '7s_packedpi_ac_')}")
+    write_configs(save, **{"train-data-weights": [2.5], "train-micro-batch-size-per-gpu": 4, "gas": 2})
     import_training(run)
     record = json.loads((run.stage("training") / "training.json").read_text())["compared"]
     assert (list(record["configuration"]), record["index_maps"]) == (["model.yml"], 3)
@@ -248,6 +248,9 @@ def test_gpt_neoxs_own_record_of_the_run_is_compared(folder: Path) -> None:
         ({"warmup": 0.25}, "another warmup"),
         ({"optimizer": {"type": "Adam", "params": {"lr": 0.02}}}, "another optimizer.params.lr than the recipe, and 1 more"),
         ({"train-data-weights": [2.0, 1.0]}, "another train_data_weights"),
+        ({"train-micro-batch-size-per-gpu": 4}, "another train_batch_size"),  # on the one rank that the checkpoint speaks of
+        ({"train-batch-size": 16}, "another train_batch_size"),
+        ({"lr-decay-iters": 8}, "another warmup|another lr_decay_iters"),
     ],
 )
 def test_a_configuration_that_says_something_else_is_refused(folder: Path, changes: dict[str, Any], problem: str) -> None:

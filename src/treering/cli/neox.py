@@ -49,7 +49,9 @@ def order(
     from treering.corpus.indexed import IndexedData
     from treering.order.index_maps import KINDS, Plan, map_path, samples_wanted, write_index_maps
 
-    sizes = IndexedData(data).sizes
+    indexed = IndexedData(data)
+    indexed.refuse_scattered()
+    sizes = indexed.sizes
     plan = Plan(sizes, samples_wanted(steps, batch_size), sequence_length, seed)
     prefix = out / f"{data.name}_{plan.name}"
     there = all(map_path(prefix, kind).exists() for kind in KINDS)
@@ -82,7 +84,9 @@ def check(
     from treering.order.index_maps import open_index_maps
     from treering.order.map_checks import check_index_maps, check_seed
 
-    found, sizes, progress = open_index_maps(maps), IndexedData(data).sizes, TerminalProgress()
+    found, indexed, progress = open_index_maps(maps), IndexedData(data), TerminalProgress()
+    indexed.refuse_scattered()
+    sizes = indexed.sizes
     check_index_maps(found, sizes, progress)
     if shuffle:
         check_seed(found, sizes, progress)
@@ -257,6 +261,8 @@ def config(
     written = to_config(recipe, gpus, tokens)
     write_atomically(out, (json.dumps(written, indent=2) + "\n").encode())
     say(f"{out}: add `save`; then, in GPT-NeoX's folder:\n  python ./deepy.py train.py {out.resolve()}")
+    version = {"neox-v1": "v1.0, which trained Pythia", "neox": "2026-05 or later"}[recipe.training.schedule.name]
+    say(f"its learning rate is that of GPT-NeoX {version}; first weights are GPT-NeoX's own, of the same spread")
     if recipe.order.name != NEOX_ORDER:
         say(f"GPT-NeoX will take the tokens in an order of its own: treering trains in that order with order.name {NEOX_ORDER}")
     named = [*written["train_data_paths"], *written["valid_data_paths"]]

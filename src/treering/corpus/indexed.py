@@ -130,6 +130,22 @@ class IndexedData:
         self._expect(f"bytes in {tokens_path.name}", size_bytes, _size_of(tokens_path))
         self.tokens = _map(tokens_path, self.dtype, 0, size_bytes // self.dtype.itemsize)
 
+    def refuse_scattered(self) -> None:
+        """Do nothing where every item begins where the one before ends.
+
+        Raises:
+            FormatError: When one does not.
+        """
+        end = 0
+        for start in range(0, len(self.sizes), _BLOCK_ITEMS):
+            sizes = np.asarray(self.sizes[start : start + _BLOCK_ITEMS], dtype=np.int64) * self.dtype.itemsize
+            expected = end + np.cumsum(sizes) - sizes
+            if (odd := np.flatnonzero((self.pointers[start : start + _BLOCK_ITEMS] != expected) | (sizes < 0))).size:
+                number = start + int(odd[0])
+                self._expect(f"place of item {number}", int(expected[odd[0]]), int(self.pointers[number]))
+                self._expect(f"a size of item {number} that is not negative", 0, int(self.sizes[number]))
+            end = int(expected[-1] + sizes[-1])
+
     def part(self, documents: range) -> IndexedPart:
         """Return some consecutive documents."""
         rows = slice(documents.start, documents.stop)

@@ -116,10 +116,19 @@ def read_neox_weights(folder: Path, model: ModelSection) -> dict[str, Tensor]:
 
 def iteration_of(folder: Path) -> int | None:
     """Return the update after which a checkpoint says it was saved; None where nothing that is read says so."""
+    return _counter(folder, "iteration")
+
+
+def ranks_of(folder: Path) -> int | None:
+    """Return how many data-parallel ranks a checkpoint says it was saved by; None where nothing that is read says so."""
+    return _counter(folder, "dp_world_size")
+
+
+def _counter(folder: Path, name: str) -> int | None:
     for path in sorted(folder.iterdir()):
         if _RANK_FILE.fullmatch(path.name):
             try:
-                said = _load(path).get("iteration")
+                said = _load(path).get(name)
             except FormatError:
                 return None  # objects of GPT-NeoX's own beside the counters
             return said if isinstance(said, int) else None

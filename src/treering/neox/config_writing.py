@@ -40,13 +40,14 @@ def to_config(recipe: Recipe, gpus: int, tokens: Path) -> dict[str, Any]:
     if problems:
         raise RecipeError(recipe.name, problems)
     optimizer, schedule = training.optimizer, training.schedule
-    precisions = {"bf16": {"bf16": {"enabled": True}}, "fp16": {"fp16": {"enabled": True}}, "fp32": {"precision": "fp32"}}
+    half = {"fp16": {"enabled": True, "type": "bfloat16"}} if schedule.name == "neox-v1" else {"bf16": {"enabled": True}}
+    precisions = {"bf16": half, "fp16": {"fp16": {"enabled": True}}, "fp32": {"precision": "fp32"}}
     return {
         "pipe_parallel_size": 0,
         "model_parallel_size": 1,
         "num_layers": model.num_hidden_layers,
         "hidden_size": model.hidden_size,
-        "intermediate_size": model.intermediate_size,
+        **({} if model.intermediate_size == 4 * model.hidden_size else {"intermediate_size": model.intermediate_size}),
         "num_attention_heads": model.num_attention_heads,
         "seq_length": recipe.order.sequence_length,
         "max_position_embeddings": model.max_position_embeddings,

@@ -1,6 +1,5 @@
 """GPT-NeoX's configurations to recipes: every key accounted for, every default spelled out."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any
 from treering.config.schema import GPT_NEOX, NEOX_ORDER
 from treering.config.yaml_text import read_yaml
 from treering.errors import InputError, RecipeError
-from treering.neox.keys import ALIASES, DEFAULTS, IRRELEVANT
+from treering.neox.keys import ALIASES, DEFAULTS, IRRELEVANT, NUMBERS
 from treering.tokens.tokenizer import load_tokenizer
 
+_WHOLE = 1e-6  # a share of the updates, written as a decimal
 OPTIMIZER_DEFAULTS = {"lr": None, "betas": (0.9, 0.999), "eps": 1e-8}
 
 
@@ -81,7 +81,15 @@ def to_recipe(given: Mapping[str, Any], name: str, around: Surroundings) -> Tran
     """
     unknown = [key for key in given if key not in DEFAULTS and key not in IRRELEVANT]
     problems = [f"{key}: treering does not know this key; take it out if it changes no result" for key in unknown]
-    reader = _Reader({**DEFAULTS, **given}, around, problems)
+    problems += [
+        f"{key}: is a number, not {value!r}"
+        for key, value in given.items()
+        if key in NUMBERS and value is not None and (isinstance(value, bool) or not isinstance(value, int | float))
+    ]
+    if problems:
+        raise RecipeError(name, problems)
+    kept = {key: value for key, value in given.items() if value is not None}
+    reader = _Reader({**DEFAULTS, **kept}, around, problems, frozenset(kept))
     recipe = {
         "name": name,
         "corpus": {"sources": reader.sources()},
@@ -107,6 +115,7 @@ class _Reader:
     values: dict[str, Any]
     around: Surroundings
     problems: list[str]
+    given: frozenset[str]
 
     def value(self, key: str) -> Any:
         return self.values[key]
@@ -211,6 +220,12 @@ class _Reader:
         found = []
         if self.around.checkpoints is None:
             found.append("the first weights are drawn by treering from the seed: GPT-NeoX draws others, on its GPUs")
+            found.append("rotary angles are computed in fp32, as in later GPT-NeoX; v1.0 computed them in fp16")
+        if absent := [key for key in ("init_method", "output_layer_init_method", "init_method_std") if key not in self.given]:
+            told = ", ".join(f"{key} {self.value(key)}" for key in absent)
+            found.append(f"left out, so GPT-NeoX's own values: {told}")
+        dated = {"neox-v1": "v1.0, which trained Pythia", "neox": "2026-05"}[self.around.schedule]
+        found.append(f"the learning rate follows the cosine of GPT-NeoX {dated} (--schedule); versions between had another")
         if not self.around.data:
             found.append(f"the order of the data is treering's, of the text in {self.around.corpus}, not that of an index map")
         elif self.value("data_path") is not None:
@@ -238,7 +253,7 @@ class _Reader:
 
     def _batch(self) -> dict[str, Any]:
         micro, steps = self.needed("train_micro_batch_size_per_gpu"), self.value("gradient_accumulation_steps")
-        parallel = self.value("model_parallel_size") * max(1, self.value("pipe_parallel_size"))
+        parallel = max(1, self.value("model_parallel_size")) * max(1, self.value("pipe_parallel_size"))
         if self.around.gpus % parallel:
             self.problems.append(
                 f"model_parallel_size × pipe_parallel_size, {parallel}, does not divide {self.around.gpus} GPUs"
@@ -277,9 +292,9 @@ class _Reader:
 
     def _warmup(self, steps: int | None) -> int:
         updates = self.value("warmup") * (self.value("lr_decay_iters") or steps or 0)
-        if updates != math.floor(updates):
+        if abs(updates - round(updates)) > _WHOLE:
             self.problems.append(f"warmup: {self.value('warmup')} of the updates is {updates}, no whole number")
-        return math.floor(updates)
+        return round(updates)
 
     def _initialisation(self) -> dict[str, Any]:
         self.refuse_other("init_method", "small_init", "normal")
@@ -291,10 +306,11 @@ class _Reader:
         }
 
     def _refuse_other_attention(self) -> None:
-        kinds = {kind for kinds, _ in self.value("attention_config") or () for kind in kinds}
+        given = self.value("attention_config") or ()
+        kinds = {kind for entry in given for kind in (entry[0] if isinstance(entry, list | tuple) else (entry,))}
         if kinds - {"flash", "global"}:
             self.problems.append(f"attention_config: treering attends to all before, not {sorted(kinds)}")
 
     def _padded_vocabulary(self) -> int:
-        multiple = self.value("make_vocab_size_divisible_by") * self.value("model_parallel_size")
+        multiple = self.value("make_vocab_size_divisible_by") * max(1, self.value("model_parallel_size"))
         return -(-load_tokenizer(self.around.tokenizer, padding=None).vocabulary_size // multiple) * multiple

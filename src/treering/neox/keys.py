@@ -56,6 +56,23 @@ DEFAULTS: dict[str, object] = {
     "test_data_paths": None,
     "data_path": None,
 }
+NUMBERS = frozenset(
+    (
+        *("num_layers", "hidden_size", "num_attention_heads", "intermediate_size", "seq_length", "max_position_embeddings"),
+        *(
+            "rotary_pct",
+            "rotary_emb_base",
+            "layernorm_epsilon",
+            "hidden_dropout",
+            "attention_dropout",
+            "init_method_std",
+            "seed",
+        ),
+        *("make_vocab_size_divisible_by", "min_lr", "weight_decay", "gradient_clipping", "lr_decay_iters", "warmup"),
+        *("train_iters", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"),
+        *("model_parallel_size", "pipe_parallel_size", "checkpoint_factor"),
+    )
+)
 ALIASES = {"gas": "gradient_accumulation_steps"}
 
 _SPREAD = "how work and state were spread over GPUs"

@@ -26,6 +26,7 @@ BLOCK = 1 << 22
 # GPT-NeoX asks for half a per cent more samples than it needs, where data sets are listed (`train-data-paths`).
 _SURPLUS = 1.005
 _NAME = re.compile(r"indexmap_(?P<samples>[1-9]\d{0,17})ns_(?P<length>[1-9]\d{0,9})sl_(?P<seed>\d{1,10})s")
+_ONE_OF_SEVERAL = re.compile(r"_train_[1-9]\d*_indexmap_")
 _OTHER_PACKING = re.compile(r"_(unpacked|pack_until_overflow)pi")
 _LARGEST_INT32, _LARGEST_UINT32 = np.iinfo(np.int32).max, np.iinfo(np.uint32).max
 
@@ -121,7 +122,7 @@ def steps_trained(maps: "IndexMaps", global_batch_size: int) -> int:
         f"these maps were not built for a batch of {global_batch_size}",
         where=maps.prefix,
         expected=f"a batch size of which a whole number of updates, and half a per cent more, is {asked} samples",
-        advice="give the run's own --batch-size, and --steps where its data sets were blended or named by `data-path`",
+        advice="give the run's own --batch-size, and --steps where its data set was named by `data-path`",
     )
 
 
@@ -211,6 +212,11 @@ class IndexMaps:
             InputError: When the name is not one of GPT-NeoX's.
         """
         return int(self._named("seed"))
+
+    @property
+    def one_of_several(self) -> bool:
+        """Whether the files' name says that they are of a later one of several data sets, which are blended."""
+        return _ONE_OF_SEVERAL.search(self.prefix.name) is not None
 
     @property
     def samples_named(self) -> int:

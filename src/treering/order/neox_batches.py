@@ -132,6 +132,18 @@ class NeoXBatches:
         firsts = ((int(self.data.pointers[piece.document]) // width, piece) for piece in self.pieces(sequence_id))
         return [(first + piece.start, first + piece.stop) for first, piece in firsts]
 
+    def _refuse_scattered(self, document: int) -> None:
+        """Do nothing where a document begins where the one before ends, and ends where the next begins."""
+        width, pointers, sizes = self.data.dtype.itemsize, self.data.pointers, self.data.sizes
+        for one in (document - 1, document):
+            if 0 <= one < len(sizes) - 1 and int(pointers[one]) + int(sizes[one]) * width != int(pointers[one + 1]):
+                raise IntegrityError(
+                    "a document does not begin where the one before ends",
+                    where=f"{self.data.path}, document {one + 1}",
+                    expected=f"byte {int(pointers[one]) + int(sizes[one]) * width}",
+                    found=f"byte {int(pointers[one + 1])}",
+                )
+
     def pieces(self, sample: int) -> list[Piece]:
         """Return what a sample is made of, in order.
 
@@ -151,6 +163,7 @@ class NeoXBatches:
             if not 0 <= first <= stop <= int(self.data.sizes[document]):
                 raise self._no_maps(f"sample {sample}: tokens {first} to {stop} of document {document}")
             if first < stop:
+                self._refuse_scattered(document)
                 found.append(Piece(document, at, first, stop))
         if sum(piece.stop - piece.start for piece in found) != self.maps.sequence_length + 1:
             raise self._no_maps(f"sample {sample} of {sum(piece.stop - piece.start for piece in found)} tokens")
@@ -239,6 +252,13 @@ def open_neox_batches(data: Path, maps: Path, global_batch_size: int, steps: int
         InputError: When a file is missing, or the maps' name does not say their sequence length or does not fit the batch size.
     """
     indexed, opened = IndexedData(data), open_index_maps(maps)
+    if opened.one_of_several:
+        raise InputError(
+            "these maps are of one of several data sets, which are blended: its samples are no batches of the run",
+            where=maps,
+            expected="the maps of a data set that was trained on alone",
+            advice="name all of them in a recipe with order.name neox-v1; `treering prepare` and `batch` answer for the run",
+        )
     refuse_other_documents(opened, indexed.sizes)
     trained = steps_trained(opened, global_batch_size) if steps is None else steps
     return NeoXBatches(indexed, opened, global_batch_size, trained)

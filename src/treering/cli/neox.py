@@ -180,6 +180,8 @@ def import_(
         f"{out}: {len(records)} revisions, {records[0]['name']} to {records[-1]['name']}; logits agree with transformers to "
         f"{apart['largest_difference']:.2g}, where {apart['bound']:.2g} is rounding ({worst['name']})"
     )
+    model = read_recipe(recipe).model
+    say(f"computed with {model.hidden_act}, which the recipe says, and rotary angles in fp32 (GPT-NeoX v1.0: in fp16)")
     for record in records:
         if record["same_weights_as"]:
             say(f"{record['name']} has the weights of {record['same_weights_as']}")

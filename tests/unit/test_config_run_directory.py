@@ -200,7 +200,7 @@ def test_every_field_of_a_recipe_is_in_some_digest_but_observe(quickstart: str) 
     assert differences(recipe, recipe) == []
     sections = set(resolved(recipe)) - {"name", "observe"}
     for section in sections:
-        changes = {"training": {"steps": 7}, "order": {"seed": 7}}
+        changes = {"training": {"steps": 7}, "order": {"seed": 7}, "evaluation": {"batch_size": 7}}
         other = getattr(recipe, section).model_copy(update=changes[section]) if section in changes else None
         others = recipe.model_copy(update={section: other})
         assert recipe_digest(others) != recipe_digest(recipe)

@@ -142,8 +142,12 @@ class IndexedData:
             expected = end + np.cumsum(sizes) - sizes
             if (odd := np.flatnonzero((self.pointers[start : start + _BLOCK_ITEMS] != expected) | (sizes < 0))).size:
                 number = start + int(odd[0])
-                self._expect(f"place of item {number}", int(expected[odd[0]]), int(self.pointers[number]))
-                self._expect(f"a size of item {number} that is not negative", 0, int(self.sizes[number]))
+                raise FormatError(
+                    "a document does not begin where the one before ends",
+                    where=f"{self.path}, document {number}",
+                    expected=f"byte {expected[odd[0]]}",
+                    found=f"byte {self.pointers[number]}, of {self.sizes[number]} tokens",
+                )
             end = int(expected[-1] + sizes[-1])
 
     def part(self, documents: range) -> IndexedPart:

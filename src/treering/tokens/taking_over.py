@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from treering.config.consistency import LARGEST_UINT16_VOCABULARY
 from treering.corpus.data_sets import Part
 from treering.corpus.indexed import IndexedData, IndexedWriter
-from treering.errors import CorpusError, FormatError
+from treering.errors import CorpusError
 from treering.provenance.progress import Task
 from treering.tokens.tokenizer import Tokenizer
 
@@ -41,8 +41,11 @@ def take_over(parts: Sequence[Part], writer: IndexedWriter, tokenizer: Tokenizer
     lengths, end, text_bytes, ended = tokenizer.byte_lengths(), tokenizer.end_of_document_id, 0, 0
     for part in parts:
         data = IndexedData(Path(part.source))
+        data.refuse_scattered()
         for numbers in _blocks(data.sizes, part.range):
-            tokens, sizes = _read_block(data, numbers, part.source)
+            sizes = np.asarray(data.sizes[numbers.start : numbers.stop])
+            start = int(data.pointers[numbers.start]) // data.dtype.itemsize
+            tokens = data.tokens[start : start + int(sizes.sum(dtype=np.int64))]
             _refuse_unknown_tokens(tokens, sizes, numbers, len(lengths), part.source)
             text_bytes += int(lengths[tokens].sum(dtype=np.int64))
             ended += int(np.count_nonzero(tokens[(np.cumsum(sizes) - 1)[sizes > 0]] == end))
@@ -108,25 +111,6 @@ def _blocks(sizes: NDArray[np.integer], numbers: range) -> Iterator[range]:
         count = max(1, int(np.searchsorted(ends, _BLOCK_TOKENS, side="right")))
         yield range(start, start + count)
         start += count
-
-
-def _read_block(data: IndexedData, numbers: range, source: str) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    width, sizes = data.dtype.itemsize, np.asarray(data.sizes[numbers.start : numbers.stop])
-    places = np.asarray(data.pointers[numbers.start : numbers.stop])
-    first = (
-        sum(map(int, (data.pointers[numbers.start - 1], int(data.sizes[numbers.start - 1]) * width))) if numbers.start else 0
-    )
-    expected = first + (np.cumsum(sizes, dtype=np.int64) - sizes) * width
-    if (odd := np.flatnonzero((places != expected) | (sizes < 0))).size:
-        number = int(odd[0])
-        raise FormatError(
-            "a document does not begin where the one before ends",
-            where=f"{source}.idx, document {numbers.start + number}",
-            expected=f"byte {expected[number]}",
-            found=f"byte {places[number]}, of {sizes[number]} tokens",
-        )
-    start = first // width
-    return data.tokens[start : start + int(sizes.sum(dtype=np.int64))], sizes
 
 
 def _refuse_unknown_tokens(

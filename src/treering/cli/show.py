@@ -98,8 +98,8 @@ def _lines(record: dict[str, Any]) -> list[str]:
         f"resumable         {len(whole)}: {_steps_text(whole)}",
         f"disk              {size_text(disk)}: checkpoints {size_text(record['checkpoint_bytes'])} (weights "
         f"{size_text(record['checkpoint_weights_bytes'])}, moments {size_text(record['checkpoint_moments_bytes'])}), "
-        f"revisions {size_text(record['revision_bytes'])}{on_top}{beside}; the corpus comes on top, as text (unless it was tokens) and as "
-        "tokens",
+        f"revisions {size_text(record['revision_bytes'])}{on_top}{beside}; the corpus comes on top, as text (unless it was "
+        "tokens) and as tokens",
         f"memory            {_memory_text(record['memory'])}",
         f"operations        {record['floating_point_operations']:.3g} floating-point",
         f"training time     {time_text} (from its matrix-product rate; good to a factor of two)"

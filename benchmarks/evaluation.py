@@ -24,6 +24,7 @@ import yaml
 from results import made_on
 
 from treering.evaluation.harness import HarnessTasks, WatchedModel
+from treering.evaluation.harness_scores import ScoredTask
 from treering.evaluation.tasks.catalogue import find_tasks
 from treering.evaluation.tasks.harness_index import find_harness_tasks
 from treering.provenance.progress import SILENCE
@@ -47,11 +48,14 @@ def ours(revisions: list[Path], data: Path) -> tuple[float, dict[str, Scores]]:
     built = HarnessTasks([task.prepared(data) for task in find_tasks(list(TASKS), places)], 0)
     with SILENCE.task("scoring") as watched:
         for folder in revisions:
-            scores = built.score(
+            scores: list[ScoredTask] = []
+            built.score(
                 lambda folder=folder: load_model(folder, torch.float32),
                 lambda model, folder=folder: WatchedModel(model, load_tokenizer(folder), BATCH, watched),
+                scores.append,
             )
-            found[folder.name] = {score.task: {metric.metric: metric.value for metric in score.metrics} for score in scores}
+            tasks = [scored.score for scored in scores]
+            found[folder.name] = {task.task: {metric.metric: metric.value for metric in task.metrics} for task in tasks}
     return time.perf_counter() - start, found
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from treering.config.run_directory import RunDirectory
 from treering.evaluation.harness import HarnessTasks, WatchedModel
-from treering.evaluation.harness_scores import TaskScore
+from treering.evaluation.harness_scores import ScoredTask, TaskScore
 from treering.evaluation.heldout import nats_of_targets, score_nats, take_heldout
 from treering.evaluation.tasks.catalogue import find_tasks, read_items
 from treering.evaluation.tasks.definition import read_definition
@@ -87,7 +87,9 @@ def harness_score(run: RunDirectory, name: str, folder: Path, items: int) -> tup
     tokenizer = load_tokenizer(run.stage("revisions") / "step0")
     with SILENCE.task("test") as watched:
         built = HarnessTasks([read_definition(folder / f"{name}.yaml")], 0)
-        [score] = built.score(lambda: tiny_model(0), lambda model: WatchedModel(model, tokenizer, 8, watched))
+        found: list[ScoredTask] = []
+        built.score(lambda: tiny_model(0), lambda model: WatchedModel(model, tokenizer, 8, watched), found.append)
+    score = found[0].score
     assert score.samples == items
     return score, read_items(path)
 

@@ -11,7 +11,7 @@ from training_making import write_recipe
 
 from treering.config.run_directory import open_run
 from treering.errors import InputError
-from treering.provenance.files import exclusive
+from treering.provenance.files import held
 
 
 def test_help_names_every_verb_and_imports_no_torch():
@@ -194,7 +194,7 @@ def test_a_recipe_does_not_touch_a_run_that_another_process_holds(treering, tiny
     before = (tiny_run.path / "recipe.yaml").read_bytes()
     other = tmp_path / "other.yaml"
     other.write_text(json.dumps({**json.loads(tiny_recipe.read_text("utf-8")), "observe": {"log_every": 7}}), "utf-8")
-    with exclusive(tiny_run.path):
+    with held(tiny_run.path):
         assert treering("prepare", other, "--runs", tiny_run.path.parent)[0] == 2
     assert (tiny_run.path / "recipe.yaml").read_bytes() == before
     assert treering("prepare", other, "--runs", tiny_run.path.parent)[0] == 0
@@ -238,7 +238,7 @@ def test_a_file_where_the_runs_should_be_ends_with_3(treering, tmp_path, tiny_re
 
 
 def test_two_processes_on_one_run_are_refused(treering, tiny_run):
-    with exclusive(tiny_run.path):
+    with held(tiny_run.path):
         code, _, err = treering("prepare", tiny_run.path)
     assert code == 2
     assert "another treering process" in err

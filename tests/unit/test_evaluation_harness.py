@@ -17,7 +17,7 @@ from evaluation_making import COLOURS, make_run, tiny_model, write_revision, wri
 
 from treering.errors import InputError, NonFiniteError
 from treering.evaluation.harness import HarnessTasks, WatchedModel
-from treering.evaluation.harness_scores import TaskScore
+from treering.evaluation.harness_scores import ScoredTask, TaskScore
 from treering.evaluation.tasks.catalogue import find_tasks
 from treering.evaluation.tasks.material import Material
 from treering.provenance.progress import SILENCE
@@ -36,10 +36,13 @@ def score(revision: Path, path: Path, num_fewshot: int = 0, model: Any = None) -
     folder = path.parent / "prepared"
     task.write(folder, Material((), lambda _: None, 0))  # type: ignore[arg-type]
     with SILENCE.task("test") as watched:
-        [found] = HarnessTasks([task.prepared(folder)], num_fewshot).score(
-            lambda: model or tiny_model(0), lambda opened: WatchedModel(opened, load_tokenizer(revision), 4, watched)
+        found: list[ScoredTask] = []
+        HarnessTasks([task.prepared(folder)], num_fewshot).score(
+            lambda: model or tiny_model(0),
+            lambda opened: WatchedModel(opened, load_tokenizer(revision), 4, watched),
+            found.append,
         )
-    return found
+    return found[0].score
 
 
 def test_a_score_says_what_was_measured_on_how_many_items_and_how_surely(revision: Path, tmp_path: Path) -> None:

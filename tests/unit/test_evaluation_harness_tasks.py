@@ -147,7 +147,7 @@ def test_a_weighted_family_is_weighted(monkeypatch: pytest.MonkeyPatch) -> None:
     about = {"what_it_measures": "all", "chance": {}, "weighted": True}
     monkeypatch.setattr("treering.evaluation.harness_scores.family_of", lambda _: about)
     scores = [
-        TaskScore(name, "all", "1", name, samples, 0, 0, "", "", (MetricScore("acc", value, 0.1, True, None),))
+        TaskScore(name, "all", "1", name, samples, 0, 0, "", "", {}, (MetricScore("acc", value, 0.1, None, True, None),))
         for name, samples, value in (("a", 10, 0.2), ("b", 30, 0.6))
     ]
     (group,) = score_groups(scores)
@@ -275,7 +275,8 @@ def test_another_version_of_the_harness_makes_another_evaluation_and_another_pla
     run = make_run(tmp_path / "run", steps=(0,), tasks=("piqa",), data={"piqa": str(path)})
     first = evaluate(run).digest
     assert evaluate(with_evaluation(run, data={"piqa": str(other)})).digest == first
-    monkeypatch.setattr("treering.evaluation.stage.harness_version", lambda: "9.9")
+    for module in ("stage", "harness_records"):
+        monkeypatch.setattr(f"treering.evaluation.{module}.harness_version", lambda: "9.9")
     assert evaluate(run).digest != first
 
 

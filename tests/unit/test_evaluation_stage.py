@@ -80,6 +80,7 @@ def test_the_folder_holds_what_the_formats_say(whole: RunDirectory) -> None:
         "evaluation.json",
         *(f"harness/step{step}.json" for step in (0, 1, 4)),
         *(f"heldout/step{step}.{suffix}" for step in (0, 1, 4) for suffix in ("json", "npy")),
+        *(f"items/step{step}.parquet" for step in (0, 1, 4)),
         "manifest.json",
         *sorted(f"tasks/{task}.{suffix}" for task in ALL_TASKS for suffix in ("jsonl", "yaml")),
         "unigram.json",
@@ -184,11 +185,11 @@ def test_scores_of_other_inputs_are_not_taken_over(run: RunDirectory) -> None:
 def test_an_interruption_in_the_harness_loses_one_revision_at_most(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     score, scored = HarnessTasks.score, []
 
-    def stop_at_the_second(self: HarnessTasks, *given: Any) -> Any:
+    def stop_at_the_second(self: HarnessTasks, *given: Any, **named: Any) -> Any:
         if len(scored) == 1:
             raise Interrupted
         scored.append(given)
-        return score(self, *given)
+        return score(self, *given, **named)
 
     monkeypatch.setattr(HarnessTasks, "score", stop_at_the_second)
     with pytest.raises(Interrupted):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from treering.errors import InputError, ManifestError, StorageError
-from treering.provenance.files import exclusive, remove_tree, whole_directory, write_atomically
+from treering.provenance.files import held, remove_tree, whole_directory, write_atomically
 from treering.provenance.manifests import find_stage, verify_manifest, write_manifest
 
 REPLACE = """
@@ -41,10 +41,10 @@ with whole_directory(target) as partial:
 HOLD = """
 import sys, time
 from pathlib import Path
-from treering.provenance.files import exclusive, whole_directory
+from treering.provenance.files import held, whole_directory
 
 folder = Path(sys.argv[1])
-with exclusive(folder), whole_directory(folder / "stage") as partial:
+with held(folder), whole_directory(folder / "stage") as partial:
     (partial / "half.txt").write_text("half")
     print("inside", flush=True)
     time.sleep(600)
@@ -128,7 +128,7 @@ def test_a_stage_killed_in_the_middle_leaves_nothing_under_its_name(tmp_path: Pa
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "stage").exists()
     assert find_stage(tmp_path / "stage", "sha256:any") is None
-    with exclusive(tmp_path), whole_directory(tmp_path / "stage") as partial:
+    with held(tmp_path), whole_directory(tmp_path / "stage") as partial:
         assert names(partial) == []  # what the killed process left is not taken for this one's
     assert names(tmp_path) == [".lock", "stage"]
 
@@ -192,7 +192,7 @@ def test_content_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypat
 
 
 def test_two_processes_on_one_run_are_refused(tmp_path: Path) -> None:
-    with holding(tmp_path), pytest.raises(InputError, match="another treering process") as caught, exclusive(tmp_path):
+    with holding(tmp_path), pytest.raises(InputError, match="another treering process") as caught, held(tmp_path):
         pass
     assert caught.value.exit_code == 2
     assert str(tmp_path) in str(caught.value)
@@ -202,9 +202,9 @@ def test_a_run_is_free_again_when_its_process_has_ended(tmp_path: Path) -> None:
     with holding(tmp_path) as process:
         process.kill()
         process.wait(timeout=60)
-        with exclusive(tmp_path):
+        with held(tmp_path):
             pass
-    with exclusive(tmp_path):
+    with held(tmp_path):
         pass
 
 
@@ -224,7 +224,7 @@ def test_a_file_where_a_folder_is_needed_is_a_storage_error(tmp_path: Path, plac
     assert caught.value.exit_code == 3
     with pytest.raises(StorageError), whole_directory(tmp_path / place / "corpus"):
         pass
-    with pytest.raises(StorageError), exclusive(tmp_path / place):
+    with pytest.raises(StorageError), held(tmp_path / place):
         pass
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -16,7 +16,7 @@ WRITE = """
 import json, resource, sys
 from pathlib import Path
 from treering.errors import TreeringError
-from treering.provenance.files import exclusive, whole_directory, write_atomically
+from treering.provenance.files import held, whole_directory, write_atomically
 from treering.provenance.manifests import verify_manifest, write_manifest
 
 run, limit = Path(sys.argv[1]), int(sys.argv[2])
@@ -48,7 +48,7 @@ READ_ONLY = """
 import json, sys
 from pathlib import Path
 from treering.errors import TreeringError
-from treering.provenance.files import exclusive, whole_directory, write_atomically
+from treering.provenance.files import held, whole_directory, write_atomically
 
 folder = Path(sys.argv[1])
 
@@ -57,7 +57,7 @@ def stage():
         pass
 
 def lock():
-    with exclusive(folder / "run"):
+    with held(folder / "run"):
         pass
 
 errors = []

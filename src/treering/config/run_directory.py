@@ -12,7 +12,7 @@ from treering.config.reading import read_recipe
 from treering.config.schema import Recipe
 from treering.config.yaml_text import write_yaml
 from treering.errors import InputError
-from treering.provenance.files import exclusive, write_atomically
+from treering.provenance.files import held, write_atomically
 from treering.provenance.manifests import (
     MANIFEST,
     Manifest,
@@ -97,8 +97,8 @@ class RunDirectory:
 
 
 @contextmanager
-def hold_run(target: Path, runs: Path) -> Iterator[RunDirectory]:
-    """Open a run for this process alone until the block ends, as `open_run` does.
+def hold_run(target: Path, runs: Path, *, shared: bool = False) -> Iterator[RunDirectory]:
+    """Open a run for this process alone until the block ends, or for it and others that share it, as `open_run` does.
 
     Raises:
         InputError: When another process is at work on it, or as for `open_run`.
@@ -108,7 +108,7 @@ def hold_run(target: Path, runs: Path) -> Iterator[RunDirectory]:
     path = target if target.is_dir() else runs / read_recipe(target).name
     if target.is_dir() and not (target / RECIPE).exists():
         raise _no_run(target)
-    with exclusive(path):
+    with held(path, shared=shared):
         yield open_run(target, runs)
 
 

@@ -371,7 +371,8 @@ class EvaluationSection(Section):
     A task is the name of one of treering's own, which need no download; of one of the harness's, or of a group of them; or the
     path of a harness task YAML. `pythia` is the set that the Pythia suite is scored on. `data` is where the items of the
     harness's tasks lie: a folder with `TASK.jsonl` or `TASK/SPLIT.jsonl`, or such a path for each; left out, the harness
-    downloads them.
+    downloads them. With `samples` the prompts and answers of every item are kept. An item of a task counts as trained on where
+    `overlap_words` words of it in a row are in the training text.
     """
 
     tasks: tuple[str, ...] = ("heldout_perplexity", "heldout_continuation", "number_agreement")
@@ -380,6 +381,8 @@ class EvaluationSection(Section):
     num_fewshot: Count = 0
     batch_size: PositiveCount = 32
     heldout_tokens: PositiveCount = 1_000_000
+    samples: bool = False
+    overlap_words: PositiveCount = 13
 
 
 class CardSection(Section):

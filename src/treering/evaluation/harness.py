@@ -9,7 +9,7 @@ import io
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from types import ModuleType
 from typing import Any
@@ -20,7 +20,6 @@ import lm_eval.api.model
 import lm_eval.api.task
 import lm_eval.models.huggingface
 import lm_eval.utils
-import torch
 import tqdm
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from lm_eval.evaluator import evaluate as evaluate_tasks
@@ -29,12 +28,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from treering.errors import InputError, NonFiniteError
 from treering.evaluation.harness_building import TASK_ERRORS, BuiltTask, build_task, unusable
-from treering.evaluation.harness_scores import TaskScore, metrics_of
-from treering.evaluation.likelihoods import score_continuations
+from treering.evaluation.harness_scores import BOOTSTRAP_DRAWS, MetricScore, ScoredTask, TaskScore, metrics_of, values_of
+from treering.evaluation.likelihoods import score_continuations, way_of_reading
 from treering.evaluation.tasks.definition import TaskDefinition
 from treering.provenance.progress import Task
 
-_BOOTSTRAP_DRAWS = 1000
 _Bar = tqdm.tqdm
 
 
@@ -50,7 +48,8 @@ class WatchedModel(_HarnessModel):
         )  # the harness cuts long texts into windows itself, and needs no warning of them
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=str(model.device))
         self._watched, self._pairs = watched, dict[tuple[str, str], Any]()
-        self.truncated, self.task = 0, ""
+        self.truncated, self.task, self._done = 0, "", 0
+        self._reading = way_of_reading(model)
 
     def leave(self) -> None:
         """Let go of the model."""
@@ -59,23 +58,39 @@ class WatchedModel(_HarnessModel):
     def take(self, model: PreTrainedModel) -> None:
         """Put another model of the same shape and tokenizer in this one's place."""
         self._model = model
+        self._reading = way_of_reading(model)
+
+    def begin(self, task: str) -> None:
+        """Say which task's requests come next."""
+        self.truncated, self.task, self._done = 0, task, 0
+
+    def end(self, requests: int) -> None:
+        """Say that the task's requests are all done, of which the harness tells of some kinds only at their end."""
+        self._watched.advance(requests - self._done)
+
+    def _advance(self, requests: int) -> None:
+        self._done += requests
+        self._watched.advance(requests)
 
     def _encode_pair(self, context: str, continuation: str) -> Any:
         if (context, continuation) not in self._pairs:
             self._pairs[context, continuation] = super()._encode_pair(context, continuation)
         return self._pairs[context, continuation]
 
-    def _loglikelihood_tokens(self, requests: Any, *_: Any, **__: Any) -> list[tuple[float, bool]]:
+    def _loglikelihood_tokens(self, requests: Any, *arguments: Any, **options: Any) -> list[tuple[float, bool]]:
         """Return for each (context, continuation) its log probability, and whether every token of it is the likeliest.
 
         The harness's own method computes logits of every position and a softmax over each, and reads a context again for each
-        of its continuations.
+        of its continuations; it is taken for models that cannot be read so.
         """
         self._refuse_odd(requests)
         self.truncated += sum(len(context) + len(rest) > self.max_length + 1 for _, context, rest in requests)
-        most = self.max_length + 1
-        pairs = [((context + rest)[-most : -len(rest)], rest) for _, context, rest in requests]
-        found = score_continuations(self.model, pairs, self.batch_size, self._watched.advance)
+        if self._reading == "by the harness":
+            found = super()._loglikelihood_tokens(requests, *arguments, **options)
+        else:
+            most, share = self.max_length + 1, self._reading == "contexts shared"
+            pairs = [((context + rest)[-most : -len(rest)], rest) for _, context, rest in requests]
+            found = score_continuations(self.model, pairs, self.batch_size, self._advance, share=share)
         if odd := [nats for nats, _ in found if not math.isfinite(nats)]:
             raise NonFiniteError(
                 "a revision gives an answer no probability that is a number",
@@ -101,10 +116,6 @@ class WatchedModel(_HarnessModel):
                 advice=f"remove `{self.task}` from evaluation.tasks: the harness has no score for it",
             )
 
-    def _model_call(self, inps: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
-        self._watched.advance(inps.shape[0])
-        return super()._model_call(inps, *arguments, **options)
-
 
 def harness_version() -> str:
     """Return the version of the LM Evaluation Harness."""
@@ -124,41 +135,65 @@ class HarnessTasks:
 
     def __init__(self, definitions: Sequence[TaskDefinition], num_fewshot: int) -> None:
         with _quiet_harness():
-            self._tasks = [build_task(definition, num_fewshot) for definition in definitions]
+            self.built = {definition.name: build_task(definition, num_fewshot) for definition in definitions}
         self._model: WatchedModel | None = None
 
+    def let_go(self) -> None:
+        """Let go of the model that was scored last, so that the next one's tokenizer is taken too."""
+        self._model = None
+
     def score(
-        self, open_model: Callable[[], PreTrainedModel], wrap: Callable[[PreTrainedModel], WatchedModel]
-    ) -> list[TaskScore]:
-        """Return a model's scores.
+        self,
+        open_model: Callable[[], PreTrainedModel],
+        wrap: Callable[[PreTrainedModel], WatchedModel],
+        keep: Callable[[ScoredTask], None],
+        *,
+        names: Collection[str] | None = None,
+        samples: bool = False,
+    ) -> None:
+        """Score a model, and hand over what each task came to as soon as it is known.
 
         Args:
             open_model: Gives the model; called once, while the harness is kept quiet.
             wrap: Makes it the harness's; called for the first model alone, whose place later ones take.
+            keep: Takes what a task came to.
+            names: Which tasks; left out, all.
+            samples: Whether prompts and answers of each item are wanted.
 
         Raises:
             InputError: When the harness cannot use a task.
             NonFiniteError: When a metric is not a finite number.
         """
+        wanted: list[BuiltTask] = [task for name, task in self.built.items() if names is None or name in names]
+        if not wanted:
+            return
         with _quiet_harness():
-            if not self._tasks:
-                return []
             if self._model is None:
                 self._model = wrap(open_model())
             else:
                 self._model.leave()  # before the next is opened: two would be in memory
                 self._model.take(open_model())
-            return [_score_task(self._model, task) for task in self._tasks]
+            for task in wanted:
+                keep(_score_task(self._model, task, samples=samples))
 
 
-def _score_task(model: WatchedModel, task: BuiltTask) -> TaskScore:
+def _score_task(model: WatchedModel, task: BuiltTask, *, samples: bool) -> ScoredTask:
     definition = task.definition
-    model.truncated, model.task = 0, definition.name
+    model.begin(definition.name)
     try:
-        results: Any = evaluate_tasks(lm=model, task_dict=task.tasks, bootstrap_iters=_BOOTSTRAP_DRAWS, log_samples=False)
-        metrics = tuple(metrics_of(definition, results))
+        results: Any = evaluate_tasks(lm=model, task_dict=task.tasks, bootstrap_iters=BOOTSTRAP_DRAWS, log_samples=samples)
+        values = values_of(task)
+        metrics = tuple(metrics_of(definition, results, values))
     except TASK_ERRORS as error:
         raise unusable(definition, error) from error
+    model.end(len(task.task.instances))
+    return ScoredTask(
+        _task_score(model, task, results, metrics), values, results["samples"][definition.name] if samples else ()
+    )
+
+
+def _task_score(model: WatchedModel, task: BuiltTask, results: Any, metrics: tuple[MetricScore, ...]) -> TaskScore:
+    definition = task.definition
     return TaskScore(
         task=definition.name,
         group=definition.group,
@@ -169,6 +204,7 @@ def _score_task(model: WatchedModel, task: BuiltTask) -> TaskScore:
         truncated=None if definition.config.get("output_type") == "generate_until" else model.truncated,
         items=task.items,
         data_digest=task.data_digest,
+        hashes=task.hashes,
         metrics=metrics,
     )
 

@@ -1,6 +1,8 @@
 """The harness's task objects: built once, from items that are given or that the harness downloads."""
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pyarrow as pa
 from datasets.exceptions import DatasetsError
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
+from lm_eval.utils import handle_non_serializable, hash_string
 
 from treering.errors import EnvironmentMismatch, InputError
 from treering.evaluation.tasks.catalogue import read_items
@@ -25,17 +28,31 @@ TASK_ERRORS = (
 )  # fmt: skip
 _DOWNLOAD_ERRORS = (OSError, DatasetsError)
 _FEWSHOT_SEED = 1234
+_COMMIT = re.compile(r"@([0-9a-f]{40})/")
 _POOLS = ("fewshot_split", "training_split", "validation_split")
 
 
 @dataclass(frozen=True)
 class BuiltTask:
-    """A task as the harness holds it; where its items are from, and their digest."""
+    """A task as the harness holds it; where its items are from, and their digest.
+
+    `docs` are its items, `hashes` what the harness makes of them, `values` what each metric was of each item when a model was
+    scored last: by filter and item, in their order.
+    """
 
     definition: TaskDefinition
     tasks: Any
     items: str
     data_digest: str
+    docs: list[Any]
+    hashes: Mapping[str, str]
+    values: list[Mapping[str, Any]]
+
+    @property
+    def task(self) -> Any:
+        """The harness's object."""
+        (task,) = self.tasks["tasks"].values()
+        return task
 
 
 def build_task(definition: TaskDefinition, num_fewshot: int) -> BuiltTask:
@@ -64,9 +81,36 @@ def build_task(definition: TaskDefinition, num_fewshot: int) -> BuiltTask:
         ) from error
     except TASK_ERRORS as error:
         raise unusable(definition, error) from error
-    _keep(task, items)
+    values = _keep(task, items)
     names = ", ".join(path.name for path in definition.data_files.values())
-    return BuiltTask(definition, tasks, names or f"downloaded from {definition.config['dataset_path']}", digest)
+    whence = names or f"downloaded from {_origin(definition, task)}"
+    return BuiltTask(definition, tasks, whence, digest, items, _hashes(definition, task, items), values)
+
+
+def _origin(definition: TaskDefinition, task: Any) -> str:
+    """Return the data set that items were downloaded from, with the commit where the download names one."""
+    downloaded = (getattr(split.info, "download_checksums", None) or {} for split in task.dataset.values())
+    commits = {found[1] for urls in downloaded for url in urls if (found := _COMMIT.search(str(url)))}
+    return "@".join([str(definition.config["dataset_path"]), *sorted(commits)])
+
+
+def _hashes(definition: TaskDefinition, task: Any, items: list[Any]) -> dict[str, str]:
+    """Return the harness's hash of the task, as its result files give it with samples, and what it is made of.
+
+    Raises:
+        InputError: When the harness cannot use the task.
+    """
+    try:
+        task.build_all_requests()
+        firsts = {request.doc_id: str(request.arguments[0]) for request in reversed(task.instances)}
+        docs = [hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)) for doc in items]
+        prompts = [hash_string(firsts[number]) for number in range(len(items))]
+        targets = [hash_string(str(task.doc_to_target(doc))) for doc in items]
+    except TASK_ERRORS as error:
+        raise unusable(definition, error) from error
+    of_items = ("".join(parts) for parts in zip(docs, prompts, targets, strict=True))
+    parts = {"doc_hash": docs, "prompt_hash": prompts, "target_hash": targets}
+    return {"task_hash": hash_string("".join(of_items)), **{name: hash_string("".join(each)) for name, each in parts.items()}}
 
 
 def unusable(definition: TaskDefinition, error: Exception) -> InputError:
@@ -118,20 +162,32 @@ def _refuse_solved_among_scored(definition: TaskDefinition, config: dict[str, An
         )
 
 
-def _keep(task: Any, items: list[Any]) -> None:
-    """Have a task keep its items, its requests and what its templates make of an item, made anew each time otherwise."""
-    built, build = [], task.build_all_requests
+def _keep(task: Any, items: list[Any]) -> list[Mapping[str, Any]]:
+    """Have a task keep its items, its requests and what its templates make of an item, made anew each time otherwise.
+
+    Returns:
+        The metrics of each item, as the harness computes them; emptied when it asks for the requests.
+    """
+    built, build, process = [], task.build_all_requests, task.process_results
+    values: list[Mapping[str, Any]] = []
+
+    def give_values(doc: Any, results: Any) -> Mapping[str, Any]:
+        values.append(process(doc, results))
+        return values[-1]
 
     def give_requests(**options: Any) -> None:
         if not built:
             build(**options)
             built.extend(task._instances)
         task._instances = [replace(request, resps=[], filtered_resps={}) for request in built]
+        values.clear()
 
     task.doc_iterator = lambda **_: enumerate(items)
     task.build_all_requests = give_requests
+    task.process_results = give_values
     for name in ("doc_to_text", "doc_to_target", "doc_to_choice"):
         setattr(task, name, _remembered(getattr(task, name)))
+    return values
 
 
 def _remembered(render: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,25 +1,48 @@
 """What the harness's results say: scores of tasks, and of families of tasks by the harness's own arithmetic."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval.api.metrics import aggregate_subtask_metrics, pooled_sample_stderr, unweighted_mean_stderr
+from lm_eval.api.metrics import (
+    aggregate_subtask_metrics,
+    mean,
+    pooled_sample_stderr,
+    stderr_for_metric,
+    unweighted_mean_stderr,
+)
 
 from treering.errors import NonFiniteError
+from treering.evaluation.harness_building import BuiltTask
 from treering.evaluation.tasks.definition import TaskDefinition
 from treering.evaluation.tasks.harness_index import family_of
+
+CONFIDENCE = 0.95
+BOOTSTRAP_DRAWS = 1000
+_DEVIATIONS = 1.959963984540054  # within which 95 % of a normal distribution lie
+
+# Aggregations whose value of an item means something by itself.
+_OF_ITEMS = ("mean", "nanmean", "median", "perplexity", "weighted_perplexity", "bits_per_byte")
+
+Values = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
 class MetricScore:
-    """One metric of one task; `stderr` and `chance` are None where there is none."""
+    """One metric of one task; `stderr`, `interval` (of 95 %) and `chance` are None where there is none."""
 
     metric: str
     value: float
     stderr: float | None
+    interval: tuple[float, float] | None
     higher_is_better: bool
     chance: float | None
+
+    @classmethod
+    def of_fields(cls, fields: Mapping[str, Any]) -> "MetricScore":
+        """Return what a record's fields say."""
+        return cls(**{**fields, "interval": None if fields["interval"] is None else tuple(fields["interval"])})
 
 
 @dataclass(frozen=True)
@@ -39,7 +62,25 @@ class TaskScore:
     truncated: int | None
     items: str
     data_digest: str
+    hashes: Mapping[str, str]
     metrics: tuple[MetricScore, ...]
+
+    @classmethod
+    def of_fields(cls, fields: Mapping[str, Any]) -> "TaskScore":
+        """Return what a record's fields say."""
+        return cls(**{**fields, "metrics": tuple(MetricScore.of_fields(metric) for metric in fields["metrics"])})
+
+
+@dataclass(frozen=True)
+class ScoredTask:
+    """What one task came to, what each metric was of each item, and, if asked for, the harness's samples.
+
+    `values` holds a number for each item, or a pair of nats and their weight; None where an item has no such metric.
+    """
+
+    score: TaskScore
+    values: Values
+    samples: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -71,23 +112,97 @@ def _score_group(name: str, scores: Sequence[TaskScore]) -> GroupScore:
         if len(stderrs) == len(mine):
             stderr = float(pooled_sample_stderr(stderrs, sizes) if about["weighted"] else unweighted_mean_stderr(stderrs))
         chance = about["chance"].get(first.metric)
-        metrics.append(MetricScore(first.metric, float(value), stderr, first.higher_is_better, chance))
+        interval = _normal_interval(float(value), stderr)
+        metrics.append(MetricScore(first.metric, float(value), stderr, interval, first.higher_is_better, chance))
     shots = max(score.num_fewshot for score in scores)
     return GroupScore(name, len(scores), about["what_it_measures"], sum(sizes), shots, tuple(metrics))
 
 
-def metrics_of(definition: TaskDefinition, results: Any) -> Iterator[MetricScore]:
-    """Yield a task's metrics by name; the name of a filter follows that of the metric, except where it is `none`."""
+def values_of(built: BuiltTask) -> Values:
+    """Return what each metric was of each item, by the names of `metrics_of`, in the order of the items.
+
+    Left out is what is not a number, or a pair of them, for each item: of such metrics only all items together have one.
+    """
+    filters = list(built.task.instances[0].filtered_resps)
+    found: Values = {}
+    for place, name in enumerate(filters):
+        rows = built.values[place * len(built.docs) : (place + 1) * len(built.docs)]
+        for metric in sorted({metric for row in rows for metric in row}):
+            values = [_number(row.get(metric)) for row in rows]
+            if built.task.aggregation().get(metric, mean).__name__ in _OF_ITEMS and None not in values:
+                found[metric if name == "none" else f"{metric},{name}"] = values
+    return found
+
+
+def rescore(built: BuiltTask, score: TaskScore, values: Values, kept: Sequence[int]) -> tuple[MetricScore, ...]:
+    """Return the metrics of some of a task's items, by the harness's own aggregation, those that have a value of each item.
+
+    Args:
+        kept: The places of the items that count.
+    """
+    return tuple(
+        _rescore(built, metric, [values[metric.metric][place] for place in kept])
+        for metric in score.metrics
+        if metric.metric in values
+    )
+
+
+def _rescore(built: BuiltTask, metric: MetricScore, values: list[Any]) -> MetricScore:
+    aggregate = built.task.aggregation().get(metric.metric.partition(",")[0], mean)
+    values = [tuple(value) if isinstance(value, list) else value for value in values]
+    estimate = stderr_for_metric(metric=aggregate, bootstrap_iters=BOOTSTRAP_DRAWS) if len(values) > 1 else None
+    value, stderr = float(aggregate(values)), None if estimate is None else float(estimate(values))
+    interval = _interval(value, stderr, values)
+    return MetricScore(metric.metric, value, stderr, interval, metric.higher_is_better, metric.chance)
+
+
+def _number(value: Any) -> Any:
+    """Return a metric of an item as JSON has it; None where it is no number and no pair of them."""
+    if isinstance(value, tuple):
+        parts = [_number(part) for part in value]
+        return parts if len(parts) == 2 and None not in parts else None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _interval(value: float, stderr: float | None, values: Sequence[Any] | None) -> tuple[float, float] | None:
+    """Return the interval of 95 %: Wilson's for shares of items, else the normal one.
+
+    Source:
+        Wilson 1927, Journal of the American Statistical Association 22: it is not empty where all or no items are right.
+    """
+    if not values or any(item not in (0.0, 1.0) for item in values) or value != mean(values):
+        return _normal_interval(value, stderr)
+    number, square = len(values), _DEVIATIONS**2
+    middle = (value + square / (2 * number)) / (1 + square / number)
+    half = _DEVIATIONS / (1 + square / number) * math.sqrt(value * (1 - value) / number + square / (4 * number**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _normal_interval(value: float, stderr: float | None) -> tuple[float, float] | None:
+    return None if stderr is None else (value - _DEVIATIONS * stderr, value + _DEVIATIONS * stderr)
+
+
+def metrics_of(definition: TaskDefinition, results: Any, values: Values) -> Iterator[MetricScore]:
+    """Yield a task's metrics by name; the name of a filter follows that of the metric, except where it is `none`.
+
+    Raises:
+        NonFiniteError: When one is not a finite number.
+    """
     scores, directions = results["results"][definition.name], results["higher_is_better"][definition.name]
     for key in sorted(key for key in scores if "," in key and "_stderr," not in key):
         metric, _, filter_name = key.partition(",")
         value, stderr = float(scores[key]), scores[f"{metric}_stderr,{filter_name}"]
         if value - value != 0:
             raise NonFiniteError(f"{metric} is not a finite number", where=f"the task `{definition.name}`", found=value)
+        name, stderr = metric if filter_name == "none" else key, None if isinstance(stderr, str) else float(stderr)
         yield MetricScore(
-            metric=metric if filter_name == "none" else key,
+            metric=name,
             value=value,
-            stderr=None if isinstance(stderr, str) else float(stderr),
+            stderr=stderr,
+            interval=_interval(value, stderr, values.get(name)),
             higher_is_better=bool(directions[metric]),
             chance=definition.chance.get(metric),
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ _SHORTEST_SHARED, _LONGEST_PACKED = 16, 1024
 
 Tokens = Sequence[int]
 Scored = tuple[float, bool]
+Reading = Literal["contexts shared", "contexts apart", "by the harness"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,40 @@ class _Packed:
         return len(self.context) + sum(len(tokens) - 1 for tokens in self.continuations)
 
 
+def way_of_reading(model: PreTrainedModel) -> Reading:
+    """Return how a model's continuations can be scored, by trying it on a few tokens.
+
+    A context is shared by its continuations where a model heeds masks and positions; the head is applied by itself where that
+    gives the model's logits. Others (scaled logits, states that run on, windows) are left to the harness.
+    """
+    head = model.get_output_embeddings()
+    if not isinstance(head, torch.nn.Module):
+        return "by the harness"
+    tokens = (torch.arange(24, device=model.device) % model.config.vocab_size).unsqueeze(0)
+    with torch.inference_mode():
+        states = getattr(model.base_model(tokens, use_cache=False), "last_hidden_state", None)
+        if states is None or not _near(head(states), model(tokens, use_cache=False).logits):
+            return "by the harness"
+        ids = tokens[0].tolist()
+        pairs = [(ids[:_SHORTEST_SHARED], ids[start:stop]) for start, stop in ((16, 20), (20, 24), (16, 18))]
+        apart, together = (score_continuations(model, pairs, 1, lambda _: None, share=share) for share in (False, True))
+    ends = [torch.tensor([nats for nats, _ in found]) for found in (apart, together)]
+    return "contexts shared" if _near(*ends) else "contexts apart"
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    """Return whether two results are equal but for rounding; what is no number is seen later, where it is named."""
+    bound = 64 * torch.finfo(one.dtype).eps * max(1.0, float(one.abs().max()))
+    return bool((one - other).abs().max() <= bound) or not bool(one.isfinite().all())
+
+
 def score_continuations(
-    model: PreTrainedModel, pairs: Sequence[tuple[Tokens, Tokens]], batch_size: int, done: Callable[[int], None]
+    model: PreTrainedModel,
+    pairs: Sequence[tuple[Tokens, Tokens]],
+    batch_size: int,
+    done: Callable[[int], None],
+    *,
+    share: bool = True,
 ) -> list[Scored]:
     """Return for each pair the continuation's log probability, nats, and whether each token of it is the likeliest.
 
@@ -42,12 +75,13 @@ def score_continuations(
             last token.
         batch_size: Contexts in the forward pass of the longest; of shorter ones so many more as have as many tokens together.
         done: Told how many pairs have been scored.
+        share: Whether to read a context once for all its continuations.
 
     Exact: Log-softmax in the model's number type, summed over the continuation in it, as the harness does; the products have
         other shapes than the harness's, so scores agree within rounding.
     """
     found: dict[int, Scored] = {}
-    shared, alone = _pack(pairs)
+    shared, alone = _pack(pairs, share=share)
     for groups in (shared, alone):
         groups.sort(key=lambda group: (-group.size, *group.context, *group.continuations[0]))
         most, start = batch_size * groups[0].size if groups else 0, 0
@@ -61,7 +95,7 @@ def score_continuations(
     return [found[number] for number in range(len(pairs))]
 
 
-def _pack(pairs: Sequence[tuple[Tokens, Tokens]]) -> tuple[list[_Packed], list[_Packed]]:
+def _pack(pairs: Sequence[tuple[Tokens, Tokens]], *, share: bool) -> tuple[list[_Packed], list[_Packed]]:
     """Return the pairs by context: those that share one, and those that are read alone."""
     by_context: dict[tuple[int, ...], list[int]] = {}
     for number, (context, _) in enumerate(pairs):
@@ -69,7 +103,7 @@ def _pack(pairs: Sequence[tuple[Tokens, Tokens]]) -> tuple[list[_Packed], list[_
     shared: list[_Packed] = []
     alone: list[_Packed] = []
     for context, numbers in by_context.items():
-        for some in _fitting(context, numbers, pairs):
+        for some in _fitting(context, numbers, pairs) if share else [[number] for number in numbers]:
             (shared if len(some) > 1 else alone).append(
                 _Packed(context, tuple(pairs[number][1] for number in some), tuple(some))
             )

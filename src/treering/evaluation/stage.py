@@ -1,21 +1,28 @@
 """The stage: score every revision on held-out text, and those that the recipe says with the harness; write the records."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from treering.config.digests import stage_digest
 from treering.config.run_directory import RunDirectory
 from treering.errors import InputError
-from treering.evaluation.harness import HarnessTasks, WatchedModel, harness_version
-from treering.evaluation.harness_scores import score_groups
+from treering.evaluation.harness import HarnessTasks, harness_version
+from treering.evaluation.harness_records import (
+    HARNESS_RECORD,
+    NUMBER_TYPES_RECORD,
+    Kept,
+    harness_body,
+    items_table,
+    number_types_body,
+)
 from treering.evaluation.heldout import HeldoutTokens, nats_of_targets, score_nats, take_heldout
+from treering.evaluation.scoring import ALL, Scoring, Share, Subject
 from treering.evaluation.tasks.catalogue import EvaluationTask, find_tasks
 from treering.evaluation.tasks.material import Material
 from treering.evaluation.unigram import count_tokens, score_unigram
@@ -23,8 +30,8 @@ from treering.provenance.canonical import read_record, write_record
 from treering.provenance.digests import digest_value
 from treering.provenance.files import remove_tree, whole_directory, write_atomically
 from treering.provenance.manifests import Manifest
-from treering.provenance.progress import SILENCE, Progress, Task
-from treering.revisions.loading import load_model, load_tokenizer
+from treering.provenance.progress import SILENCE, Progress
+from treering.revisions.files import DTYPES
 from treering.revisions.records import read_revisions
 from treering.tokens.documents import open_documents
 from treering.tokens.store import TokenStore, open_tokenizer
@@ -37,7 +44,7 @@ _DTYPE = torch.float32
 def evaluate(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
     """Write `evaluation/` and return its manifest; a whole one made from the same inputs is left as it is.
 
-    An interrupted evaluation goes on after the last revision it had scored.
+    An interrupted evaluation goes on after the last task of a revision that it had scored.
 
     Raises:
         InputError: When a task is unknown or cannot be used, or an earlier stage has not been done.
@@ -45,12 +52,7 @@ def evaluate(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
         NonFiniteError: When a revision gives scores that are no numbers.
         IntegrityError: When earlier stages are not what their manifests say.
     """
-    tasks = find_tasks(run.recipe.evaluation.tasks, run.recipe.evaluation.data)
-    reads = run.reads("corpus", "tokens", "order", "revisions")
-    for task in tasks:
-        reads |= task.reads
-    if tasks:
-        reads["lm_eval"] = digest_value(harness_version())
+    tasks, reads = _inputs(run)
     if manifest := run.find("evaluation", reads, replaceable=True):
         remove_tree(_working_folder(run))
         return manifest
@@ -58,31 +60,67 @@ def evaluate(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
     return _evaluate(run, tasks, reads, progress)
 
 
+def evaluate_share(run: RunDirectory, share: Share, progress: Progress = SILENCE) -> None:
+    """Score a share of the revisions and tasks, beside processes that score others; `evaluate` then finds all of it done.
+
+    Raises:
+        TreeringError: As `evaluate` does.
+    """
+    tasks, reads = _inputs(run)
+    if run.find("evaluation", reads, replaceable=True):
+        return
+    set_arithmetic(run.recipe.training.threads)
+    scored = _open_working_folder(run, stage_digest(run.recipe, "evaluation", reads))
+    with TemporaryDirectory() as folder:
+        stage = _Stage(run, scored, Path(folder), tasks)
+        stage.score(share, progress)
+
+
+def _inputs(run: RunDirectory) -> tuple[list[EvaluationTask], dict[str, str]]:
+    """Return the tasks, and the digests of all that is read."""
+    tasks = find_tasks(run.recipe.evaluation.tasks, run.recipe.evaluation.data)
+    reads = run.reads("corpus", "tokens", "order", "revisions")
+    for task in tasks:
+        reads |= task.reads
+    if tasks:
+        reads["lm_eval"] = digest_value(harness_version())
+    return tasks, reads
+
+
 def _evaluate(run: RunDirectory, tasks: Sequence[EvaluationTask], reads: dict[str, str], progress: Progress) -> Manifest:
-    stage = _Stage(run)
     scored = _open_working_folder(run, stage_digest(run.recipe, "evaluation", reads))
     with whole_directory(run.stage("evaluation")) as folder:
-        built = stage.build_tasks(folder, tasks)  # what is wrong with a task is said before anything long begins
-        stage.score_revisions(scored, progress)
-        heldout = stage.keep_heldout(scored, folder)
-        unigram = stage.write_unigram(folder)
-        stage.run_harness(scored, folder, built, progress)
-        write_record(folder / "evaluation.json", "evaluation", _FORMAT_VERSION, _summary(heldout, unigram))
+        stage = _Stage(run, scored, folder, tasks)  # what is wrong with a task is said before anything long begins
+        stage.score(ALL, progress)
+        heldout = stage.keep_heldout()
+        unigram = stage.write_unigram()
+        apart = stage.write_overlap(progress)
+        harness = stage.write_harness(apart)
+        summary = _summary(heldout, unigram)
+        write_record(folder / "evaluation.json", "evaluation", _FORMAT_VERSION, summary)
+        stage.write_comparison(summary, harness, unigram)
         run.seal(folder, "evaluation", reads)
     remove_tree(_working_folder(run))
     return run.verified("evaluation")
 
 
 class _Stage:
-    """What all parts of the stage look at: the run, its revisions and its held-out tokens."""
+    """What all parts of the stage look at: the run, its revisions, its held-out tokens, its tasks; `scored` outlives a stop.
 
-    def __init__(self, run: RunDirectory) -> None:
-        self.run = run
+    Raises:
+        InputError: When the harness cannot use a task, its items cannot be had, or a step to score is no revision.
+    """
+
+    def __init__(self, run: RunDirectory, scored: Path, folder: Path, tasks: Sequence[EvaluationTask]) -> None:
+        self.run, self.scored, self.folder = run, scored, folder
         self.settings = run.recipe.evaluation
-        self.revisions: list[dict[str, Any]] = read_revisions(run.stage("revisions"))["revisions"]
-        self.device = open_device(run.recipe.training)
+        listed = read_revisions(run.stage("revisions"))
+        self.revisions: list[dict[str, Any]] = sorted(listed["revisions"], key=lambda revision: revision["step"])
         self.tokenizer = open_tokenizer(run.stage("tokens"))
         self.heldout = self._take_heldout()
+        self.subjects = [self._subject(revision, _DTYPE) for revision in self._wanted()]
+        self.released = self._subject(self.revisions[-1], DTYPES[run.recipe.revisions.dtype])
+        self.scoring = Scoring(scored, self._build(tasks), self.settings, open_device(run.recipe.training))
 
     def _take_heldout(self) -> HeldoutTokens:
         store = TokenStore(self.run.stage("tokens"), "validation")
@@ -92,86 +130,23 @@ class _Stage:
         length, most = self.run.recipe.order.sequence_length, self.settings.heldout_tokens
         return take_heldout(store.tokens, self.tokenizer.byte_lengths(), length, most, domains)
 
-    def load_model(self, name: str) -> PreTrainedModel:
-        """Return a revision's model, its weights in the number type that all scores are computed in."""
-        model = load_model(self.run.stage("revisions") / name, _DTYPE)
-        torch.nn.Module.to(model, self.device)  # in place; transformers wraps its own `to` beyond what types can follow
-        return model
-
-    def score_revisions(self, scored: Path, progress: Progress) -> None:
-        """Write a record for each revision that has none yet, each whole as soon as it is known."""
-        waiting = [revision for revision in self.revisions if not _record(scored, revision).exists()]
-        total = len(waiting) * len(self.heldout.targets)
-        with progress.task("held-out text", total, "tokens") as watched:
-            for revision in waiting:
-                watched.note(revision["name"])
-                nats = self._nats(revision["name"], watched)
-                score, domains = score_nats(nats, self.heldout, revision["name"])
-                about = {"revision": revision["name"], "step": revision["step"], "tokens_digest": self.heldout.digest}
-                about["domains"] = [{"domain": domain, **own.fields()} for domain, own in domains.items()]
-                write_atomically(_nats_file(scored, revision), _array_bytes(nats))
-                write_record(_record(scored, revision), "heldout", _FORMAT_VERSION, about | score.fields())
-
-    def _nats(self, name: str, watched: Task) -> np.ndarray:
-        """Return a revision's surprise at each held-out target; its model is let go of."""
-        return nats_of_targets(self.load_model(name), self.heldout, self.settings.batch_size, watched)
-
-    def keep_heldout(self, scored: Path, folder: Path) -> list[dict[str, Any]]:
-        """Copy the revisions' records into the stage's folder and return them in step order."""
-        records = [read_record(_record(scored, revision), "heldout", _FORMAT_VERSION) for revision in self.revisions]
-        for revision, record in zip(self.revisions, records, strict=True):
-            write_record(_record(folder / "heldout", revision), "heldout", _FORMAT_VERSION, record)
-            write_atomically(_nats_file(folder / "heldout", revision), _nats_file(scored, revision).read_bytes())
-        return sorted(records, key=lambda record: record["step"])
-
-    def write_unigram(self, folder: Path) -> dict[str, Any]:
-        """Write the unigram model's score on the same targets and return it."""
-        train = TokenStore(self.run.stage("tokens"), "train").tokens
-        score = score_unigram(count_tokens(train, self.tokenizer.vocabulary_size), self.heldout)
-        write_record(folder / "unigram.json", "unigram", _FORMAT_VERSION, score.fields())
-        return score.fields()
-
-    def build_tasks(self, folder: Path, tasks: Sequence[EvaluationTask]) -> HarnessTasks:
-        """Write the tasks with their items, and return them built.
-
-        Raises:
-            InputError: When the harness cannot use one, its items cannot be had, or a step to score is no revision.
-        """
-        self._wanted()
+    def _build(self, tasks: Sequence[EvaluationTask]) -> HarnessTasks:
+        """Write the tasks with their items, and return them built."""
+        documents = open_documents(self.run.stage("corpus"), self.run.stage("tokens"), "validation")
+        material = Material(documents, self._token_counts, self.run.recipe.model.max_position_embeddings)
         for task in tasks:
-            task.write(folder / "tasks", self._material())
-        return HarnessTasks([task.prepared(folder / "tasks") for task in tasks], self.settings.num_fewshot)
+            task.write(self.folder / "tasks", material)
+        return HarnessTasks([task.prepared(self.folder / "tasks") for task in tasks], self.settings.num_fewshot)
 
-    def run_harness(self, scored: Path, folder: Path, built: HarnessTasks, progress: Progress) -> None:
-        """Write what each wanted revision scores on the tasks, each whole as soon as it is known."""
-        wanted = self._wanted()
-        waiting = [revision for revision in wanted if not _harness_record(scored, revision).exists()]
-        with progress.task("evaluation harness", None, "requests") as watched:
-            for revision in waiting:
-                watched.note(revision["name"])
-                body = self._score_with(built, revision, watched)
-                write_record(_harness_record(scored, revision), "harness", _FORMAT_VERSION, body)
-        for revision in wanted:
-            record = read_record(_harness_record(scored, revision), "harness", _FORMAT_VERSION)
-            write_record(_harness_record(folder, revision), "harness", _FORMAT_VERSION, record)
+    def _token_counts(self, texts: Sequence[str]) -> np.ndarray:
+        _, offsets = self.tokenizer.encode(list(texts))
+        return np.diff(offsets)
 
-    def _score_with(self, built: HarnessTasks, revision: dict[str, Any], watched: Task) -> dict[str, Any]:
-        tokenizer = load_tokenizer(self.run.stage("revisions") / revision["name"])
-        scores = built.score(
-            lambda: self.load_model(revision["name"]),
-            lambda model: WatchedModel(model, tokenizer, self.settings.batch_size, watched),
+    def _subject(self, revision: dict[str, Any], dtype: torch.dtype) -> Subject:
+        folder = self.run.stage("revisions") / revision["name"]
+        return Subject(
+            revision["name"], revision["step"], dtype, {"weights_digest": revision["weights_digest"]}, lambda: folder
         )
-        return {
-            "revision": revision["name"],
-            "step": revision["step"],
-            "weights_digest": revision["weights_digest"],
-            "harness_version": harness_version(),
-            "dtype": str(_DTYPE).removeprefix("torch."),
-            "num_fewshot": self.settings.num_fewshot,
-            "batch_size": self.settings.batch_size,
-            "tasks": [asdict(score) for score in scores],
-            "groups": [asdict(score) for score in score_groups(scores)],
-        }
 
     def _wanted(self) -> list[dict[str, Any]]:
         """Return the revisions that the recipe wants scored with the harness, in step order, the last among them.
@@ -179,23 +154,80 @@ class _Stage:
         Raises:
             InputError: When a step is no revision.
         """
-        ordered, wanted = sorted(self.revisions, key=lambda revision: revision["step"]), self.settings.revisions
+        wanted = self.settings.revisions
         if wanted in ("all", "last"):
-            return ordered if wanted == "all" else ordered[-1:]
-        steps = [revision["step"] for revision in ordered]
+            return self.revisions if wanted == "all" else self.revisions[-1:]
+        steps = [revision["step"] for revision in self.revisions]
         if unknown := [step for step in wanted if step not in steps]:
             raise InputError(
                 "there is no such revision", where="evaluation.revisions", expected=", ".join(map(str, steps)), found=unknown[0]
             )
-        return [revision for revision in ordered if revision["step"] in (*wanted, steps[-1])]
+        return [revision for revision in self.revisions if revision["step"] in (*wanted, steps[-1])]
 
-    def _material(self) -> Material:
-        documents = open_documents(self.run.stage("corpus"), self.run.stage("tokens"), "validation")
-        return Material(documents, self._token_counts, self.run.recipe.model.max_position_embeddings)
+    def score(self, share: Share, progress: Progress) -> None:
+        """Write the records of a share that are not there yet, each whole as soon as it is known."""
+        self._score_heldout(share, progress)
+        self.scoring.score([*self.subjects, *self._in_released_type()], share, progress)
 
-    def _token_counts(self, texts: Sequence[str]) -> np.ndarray:
-        _, offsets = self.tokenizer.encode(list(texts))
-        return np.diff(offsets)
+    def _in_released_type(self) -> list[Subject]:
+        """Return the last revision as it is released, where that is another number type than scores are computed in."""
+        return [] if self.released.dtype == _DTYPE else [self.released]
+
+    def _score_heldout(self, share: Share, progress: Progress) -> None:
+        mine = [self._subject(revision, _DTYPE) for revision in share.of(self.revisions)]
+        waiting = [subject for subject in mine if not _record(self.scored, subject.name).exists()]
+        total = len(waiting) * len(self.heldout.targets)
+        with progress.task("held-out text", total, "tokens") as watched:
+            for subject in waiting:
+                watched.note(subject.name)
+                model = subject.open_model(self.scoring.device)
+                nats = nats_of_targets(model, self.heldout, self.settings.batch_size, watched)
+                del model  # before the next is opened
+                score, domains = score_nats(nats, self.heldout, subject.name)
+                about = {"revision": subject.name, "step": subject.step, "tokens_digest": self.heldout.digest}
+                about["domains"] = [{"domain": domain, **own.fields()} for domain, own in domains.items()]
+                write_atomically(_nats_file(self.scored, subject.name), _array_bytes(nats))
+                write_record(_record(self.scored, subject.name), "heldout", _FORMAT_VERSION, about | score.fields())
+
+    def keep_heldout(self) -> list[dict[str, Any]]:
+        """Copy the revisions' records into the stage's folder and return them in step order."""
+        names, kept = [revision["name"] for revision in self.revisions], self.folder / "heldout"
+        records = [read_record(_record(self.scored, name), "heldout", _FORMAT_VERSION) for name in names]
+        for name, record in zip(names, records, strict=True):
+            write_record(_record(kept, name), "heldout", _FORMAT_VERSION, record)
+            write_atomically(_nats_file(kept, name), _nats_file(self.scored, name).read_bytes())
+        return records
+
+    def write_unigram(self) -> dict[str, Any]:
+        """Write the unigram model's score on the same targets and return it."""
+        train = TokenStore(self.run.stage("tokens"), "train").tokens
+        score = score_unigram(count_tokens(train, self.tokenizer.vocabulary_size), self.heldout)
+        write_record(self.folder / "unigram.json", "unigram", _FORMAT_VERSION, score.fields())
+        return score.fields()
+
+    def write_overlap(self, progress: Progress) -> Kept:
+        """Write which items the run trained on, and return of each task with such items the places of the others."""
+        return {}
+
+    def write_harness(self, apart: Kept) -> list[dict[str, Any]]:
+        """Write what each subject scores on the tasks, and return the records in step order."""
+        bodies = []
+        for subject in self.subjects:
+            scored = self.scoring.kept(subject)
+            bodies.append(harness_body(subject, scored, self.settings, self.scoring.built, apart))
+            write_record(self.folder / "harness" / f"{subject.name}.json", *HARNESS_RECORD, bodies[-1])
+            write_atomically(self.folder / "items" / f"{subject.name}.parquet", items_table(scored))
+            for task in self.scoring.built.built if self.settings.samples else ():
+                samples = self.scoring.samples_file(subject, task).read_bytes()
+                write_atomically(self.folder / "samples" / subject.name / f"{task}.jsonl", samples)
+        for released in self._in_released_type():
+            pairs = list(zip(self.scoring.kept(self.subjects[-1]), self.scoring.kept(released), strict=True))
+            body = number_types_body(self.subjects[-1], released, pairs)
+            write_record(self.folder / "number-types.json", *NUMBER_TYPES_RECORD, body)
+        return bodies
+
+    def write_comparison(self, summary: dict[str, Any], harness: list[dict[str, Any]], unigram: dict[str, Any]) -> None:
+        """Write how the scores compare with published ones, and the pictures of both."""
 
 
 def _summary(heldout: Sequence[dict[str, Any]], unigram: dict[str, Any]) -> dict[str, Any]:
@@ -213,8 +245,8 @@ def _summary(heldout: Sequence[dict[str, Any]], unigram: dict[str, Any]) -> dict
     }
 
 
-def _record(folder: Path, revision: dict[str, Any]) -> Path:
-    return folder / f"{revision['name']}.json"
+def _record(folder: Path, name: str) -> Path:
+    return folder / f"{name}.json"
 
 
 def _array_bytes(array: np.ndarray) -> bytes:
@@ -224,12 +256,8 @@ def _array_bytes(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _nats_file(folder: Path, revision: dict[str, Any]) -> Path:
-    return folder / f"{revision['name']}.npy"
-
-
-def _harness_record(folder: Path, revision: dict[str, Any]) -> Path:
-    return folder / "harness" / f"{revision['name']}.json"
+def _nats_file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.npy"
 
 
 def _working_folder(run: RunDirectory) -> Path:
@@ -238,7 +266,8 @@ def _working_folder(run: RunDirectory) -> Path:
 
 def _open_working_folder(run: RunDirectory, inputs: str) -> Path:
     """Return the folder of records that outlive an interruption, after removing those made from other inputs."""
-    folder = _working_folder(run) / inputs.removeprefix("sha256:")
-    if not folder.exists():
-        remove_tree(_working_folder(run))
-    return folder
+    working, name = _working_folder(run), inputs.removeprefix("sha256:")
+    for other in sorted(working.iterdir()) if working.exists() else ():
+        if other.name != name:  # the folder itself may be another process's, at work on another share
+            remove_tree(other)
+    return working / name

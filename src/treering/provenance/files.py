@@ -112,11 +112,11 @@ def sync_tree(path: Path) -> None:
 
 
 @contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
-    """Hold a folder for this process alone until the block ends.
+def held(directory: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a folder for this process alone until the block ends, or for it and others that share it.
 
     Raises:
-        InputError: When another process holds it.
+        InputError: When another process holds it otherwise.
         StorageError: When the folder cannot be written.
     """
     with storage_errors(directory):
@@ -124,7 +124,7 @@ def exclusive(directory: Path) -> Iterator[None]:
         lock = (directory / ".lock").open("w")
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
                 "another treering process is at work on this run", where=directory, advice="wait for it, or stop it"

@@ -10,7 +10,7 @@ from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.errors import FormatError, InputError
 from treering.provenance.canonical import canonical_json, read_record
-from treering.provenance.files import exclusive, storage_errors, sync_tree, write_atomically
+from treering.provenance.files import held, storage_errors, sync_tree, write_atomically
 from treering.provenance.progress import SILENCE, Progress
 from treering.revisions.records import read_revisions
 
@@ -44,7 +44,7 @@ def install(run: RunDirectory, repository: str, cache: Path, progress: Progress 
     folder = cache / ("models--" + repository.replace("/", "--"))
     names = [revision["name"] for revision in record["revisions"]]
     _refuse_foreign(folder)
-    with exclusive(folder), storage_errors(folder), progress.task("install", len(names) + 1, "branches") as task:
+    with held(folder), storage_errors(folder), progress.task("install", len(names) + 1, "branches") as task:
         write_atomically(folder / _MARKER, run_digest(run.recipe).encode())
         for name in names:
             _install_branch(folder, name, _files(run.stage("revisions") / name))

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from treering.config.run_directory import RunDirectory
-from treering.provenance.files import exclusive, remove_tree, storage_errors
+from treering.provenance.files import held, remove_tree, storage_errors
 
 _NAME = ".verification.partial"
 
@@ -19,7 +19,7 @@ def scratch(run: RunDirectory) -> Iterator[Path]:
         StorageError: When the run's folder cannot be written.
     """
     folder = run.path / _NAME
-    with exclusive(run.path):
+    with held(run.path):
         remove_tree(folder)
         try:
             with storage_errors(folder):

@@ -1,0 +1,122 @@
+"""Scores of revisions on tasks, each kept in a folder as soon as it is known, whichever process computed it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from lm_eval.utils import handle_non_serializable
+from transformers import PreTrainedModel
+
+from treering.config.schema import EvaluationSection
+from treering.evaluation.harness import HarnessTasks, WatchedModel
+from treering.evaluation.harness_scores import ScoredTask, TaskScore
+from treering.provenance.canonical import read_record, write_record
+from treering.provenance.digests import digest_file
+from treering.provenance.files import write_atomically
+from treering.provenance.progress import Progress, Task
+from treering.revisions.loading import load_model, load_tokenizer
+
+_RECORD = ("harness-score", 1)
+_Thing = TypeVar("_Thing")
+
+
+class Share(NamedTuple):
+    """A part of the work: that of process `number`, from 0, of so many."""
+
+    number: int
+    processes: int
+
+    def of(self, things: Sequence[_Thing]) -> Sequence[_Thing]:
+        """Return this part of some things: neighbours, so that few revisions are opened by several processes."""
+        return things[len(things) * self.number // self.processes : len(things) * (self.number + 1) // self.processes]
+
+
+ALL = Share(0, 1)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A revision that is scored, in a number type.
+
+    `origin` says which weights they are, as its record does; `open_folder` gives the folder, and fetches it where it has to be.
+    """
+
+    name: str
+    step: int | None
+    dtype: torch.dtype
+    origin: Mapping[str, Any]
+    open_folder: Callable[[], Path]
+
+    @property
+    def dtype_name(self) -> str:
+        """The number type as records name it."""
+        return str(self.dtype).removeprefix("torch.")
+
+    def open_model(self, device: torch.device) -> PreTrainedModel:
+        """Return its model on a device."""
+        model = load_model(self.open_folder(), self.dtype)
+        torch.nn.Module.to(model, device)  # in place; transformers wraps its own `to` beyond what types can follow
+        return model
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scoring with the harness: tasks, settings, device, and the folder in which scores are kept until all are there."""
+
+    folder: Path
+    built: HarnessTasks
+    settings: EvaluationSection
+    device: torch.device
+
+    def score(self, subjects: Sequence[Subject], share: Share, progress: Progress) -> None:
+        """Write a record for each subject and task of a share that has none yet, each whole as soon as it is known."""
+        pairs = share.of([(subject, name) for subject in subjects for name in self.built.built])
+        waiting = [(subject, name) for subject, name in pairs if not self._record(subject, name).exists()]
+        requests = sum(len(self.built.built[name].task.instances) for _, name in waiting)
+        tokenizer = None
+        with progress.task("evaluation harness", requests, "requests") as watched:
+            for subject in subjects:
+                if names := [name for one, name in waiting if one is subject]:
+                    watched.note(subject.name)
+                    tokenizer = self._score_subject(subject, names, tokenizer, watched)
+
+    def _score_subject(self, subject: Subject, names: Sequence[str], tokenizer: str | None, watched: Task) -> str:
+        """Write a subject's records and return the digest of its tokenizer."""
+        folder = subject.open_folder()
+        own = digest_file(folder / "tokenizer.json") if (folder / "tokenizer.json").exists() else subject.name
+        if own != tokenizer:
+            self.built.let_go()
+        self.built.score(
+            lambda: subject.open_model(self.device),
+            lambda model: WatchedModel(model, load_tokenizer(folder), self.settings.batch_size, watched),
+            lambda found: self._keep(subject, found),
+            names=names,
+            samples=self.settings.samples,
+        )
+        return own
+
+    def _keep(self, subject: Subject, found: ScoredTask) -> None:
+        name = found.score.task
+        if self.settings.samples:
+            lines = (json.dumps(sample, default=handle_non_serializable, ensure_ascii=False) for sample in found.samples)
+            write_atomically(self.samples_file(subject, name), "".join(f"{line}\n" for line in lines).encode())
+        write_record(self._record(subject, name), *_RECORD, {"score": asdict(found.score), "values": found.values})
+
+    def kept(self, subject: Subject) -> list[ScoredTask]:
+        """Return what a subject came to on each task, in the order of the tasks.
+
+        Raises:
+            FormatError: When it has not been scored.
+        """
+        records = [read_record(self._record(subject, name), *_RECORD) for name in self.built.built]
+        return [ScoredTask(TaskScore.of_fields(record["score"]), record["values"], ()) for record in records]
+
+    def samples_file(self, subject: Subject, task: str) -> Path:
+        """Return where the prompts and answers of a subject on a task are kept."""
+        return self._record(subject, task).with_suffix(".jsonl")
+
+    def _record(self, subject: Subject, task: str) -> Path:
+        return self.folder / "harness" / f"{subject.name}.{subject.dtype_name}" / f"{task}.json"

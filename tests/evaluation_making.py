@@ -103,7 +103,7 @@ def write_revisions(run: RunDirectory, steps: tuple[int, ...], scale: float = 1.
     with whole_directory(run.stage("revisions")) as folder:
         for step in steps:
             write_revision(folder / f"step{step}", tiny_model(step, scale=scale), run.stage("tokens") / "tokenizer.json")
-        listed = [{"name": f"step{step}", "step": step, "weights_digest": f"sha256:{step:064}"} for step in steps]
+        listed = [{"name": f"step{step}", "step": step, "weights_digest": f"sha256:{step + 100 * (scale != 1.0):064}"} for step in steps]
         body = {"main": f"step{steps[-1]}", "revisions": listed}
         write_record(folder / "revisions.json", "revisions", 1, body)
         run.seal(folder, "revisions", reads)

@@ -70,7 +70,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 @pytest.fixture
 def run(whole: RunDirectory, tmp_path: Path) -> RunDirectory:
     """The same run, not yet evaluated, with one task of four items."""
-    shutil.copytree(whole.path, tmp_path / "small", ignore=shutil.ignore_patterns("evaluation"))
+    shutil.copytree(whole.path, tmp_path / "small", ignore=shutil.ignore_patterns("evaluation", ".evaluation.working"))
     colours = write_task(tmp_path / "tasks", COLOURS)
     return with_evaluation(RunDirectory(tmp_path / "small", whole.recipe), tasks=(str(colours),), heldout_tokens=500)
 
@@ -139,7 +139,7 @@ def test_the_harness_record_names_its_revision_and_the_data_it_was_scored_on(who
 
 
 def test_two_evaluations_are_byte_identical(whole: RunDirectory, tmp_path: Path) -> None:
-    shutil.copytree(whole.path, tmp_path / "small", ignore=shutil.ignore_patterns("evaluation"))
+    shutil.copytree(whole.path, tmp_path / "small", ignore=shutil.ignore_patterns("evaluation", ".evaluation.working"))
     again = RunDirectory(tmp_path / "small", whole.recipe)
     evaluate(again)
     assert contents(again.stage("evaluation")) == contents(whole.stage("evaluation"))
@@ -170,7 +170,19 @@ def test_an_interrupted_evaluation_goes_on_after_the_last_scored_revision(run: R
     evaluate(run, watcher)
     assert watcher.seen == ["step4", *("step0", "step1", "step4")]  # held-out text, then the harness
     assert contents(run.stage("evaluation")) == contents(uninterrupted.stage("evaluation"))
-    assert not (run.path / ".evaluation.working").exists()
+
+
+def test_what_was_scored_is_not_scored_again_when_a_task_is_added_or_the_folder_is_lost(run: RunDirectory) -> None:
+    first = evaluate(run)
+    watcher = StopAt()
+    more = with_evaluation(run, tasks=(*run.recipe.evaluation.tasks, "number_agreement"), revisions="last")
+    evaluate(more, watcher)
+    assert watcher.seen == ["step4"]
+    assert [task["task"] for task in record(run, "harness/step4.json")["tasks"]] == ["colours", "number_agreement"]
+    shutil.rmtree(run.stage("evaluation"))
+    watcher = StopAt()
+    assert evaluate(run, watcher).digest == first.digest
+    assert watcher.seen == []
 
 
 def test_scores_of_other_inputs_are_not_taken_over(run: RunDirectory) -> None:
@@ -289,7 +301,7 @@ def test_an_evaluation_before_its_stages_says_which_is_missing(run: RunDirectory
 
 
 def test_too_little_held_out_text_for_a_task_is_refused(whole: RunDirectory, tmp_path: Path) -> None:
-    shutil.copytree(whole.path, tmp_path / "small", ignore=shutil.ignore_patterns("evaluation"))
+    shutil.copytree(whole.path, tmp_path / "small", ignore=shutil.ignore_patterns("evaluation", ".evaluation.working"))
     few = RunDirectory(tmp_path / "small", whole.recipe.model_copy(update={"model": short_model(whole)}))
     with pytest.raises(CorpusError, match="heldout_continuation"):
         evaluate(with_evaluation(few, tasks=("heldout_continuation",), heldout_tokens=100))

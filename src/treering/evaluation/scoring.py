@@ -5,21 +5,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import torch
 from lm_eval.utils import handle_non_serializable
 from transformers import PreTrainedModel
 
 from treering.config.schema import EvaluationSection
-from treering.evaluation.harness import HarnessTasks, WatchedModel
+from treering.evaluation.harness import HarnessTasks, WatchedModel, harness_version
 from treering.evaluation.harness_scores import ScoredTask, TaskScore
 from treering.provenance.canonical import read_record, write_record
-from treering.provenance.digests import digest_file
+from treering.provenance.digests import digest_file, digest_value
 from treering.provenance.files import write_atomically
 from treering.provenance.progress import Progress, Task
 from treering.revisions.loading import load_model, load_tokenizer
 
 _RECORD = ("harness-score", 1)
+_SHOWN_DIGITS = 16
 _Thing = TypeVar("_Thing")
 
 
@@ -51,6 +53,11 @@ class Subject:
     open_folder: Callable[[], Path]
 
     @property
+    def file_name(self) -> str:
+        """Its name as files have it: names of branches are others', and may have slashes."""
+        return quote(self.name, safe="").lstrip(".") or "unnamed"
+
+    @property
     def dtype_name(self) -> str:
         """The number type as records name it."""
         return str(self.dtype).removeprefix("torch.")
@@ -64,10 +71,15 @@ class Subject:
 
 @dataclass(frozen=True)
 class Scoring:
-    """Scoring with the harness: tasks, settings, device, and the folder in which scores are kept until all are there."""
+    """Scoring with the harness: tasks, settings, device, and the folder in which scores are kept.
+
+    A score is taken for another one's neither where its weights, its task or a setting are others, nor torch, the harness or
+    the kind of device. `task_digests` says what else each task is than its items and its templates.
+    """
 
     folder: Path
     built: HarnessTasks
+    task_digests: Mapping[str, str]
     settings: EvaluationSection
     device: torch.device
 
@@ -119,4 +131,12 @@ class Scoring:
         return self._record(subject, task).with_suffix(".jsonl")
 
     def _record(self, subject: Subject, task: str) -> Path:
-        return self.folder / "harness" / f"{subject.name}.{subject.dtype_name}" / f"{task}.json"
+        built = self.built.built[task]
+        inputs = {
+            "origin": dict(subject.origin),
+            "task": [self.task_digests.get(task), built.data_digest, dict(built.hashes)],
+            "settings": [self.settings.num_fewshot, self.settings.batch_size, self.settings.samples],
+            "software": [harness_version(), torch.__version__, self.device.type, torch.get_num_threads()],
+        }
+        name = f"{task}.{digest_value(inputs).removeprefix('sha256:')[:_SHOWN_DIGITS]}.json"
+        return self.folder / "harness" / f"{subject.file_name}.{subject.dtype_name}" / name

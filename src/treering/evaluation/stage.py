@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from treering.config.digests import stage_digest
 from treering.config.run_directory import RunDirectory
 from treering.errors import InputError
 from treering.evaluation.harness import HarnessTasks, harness_version
@@ -23,12 +22,12 @@ from treering.evaluation.harness_records import (
 )
 from treering.evaluation.heldout import HeldoutTokens, nats_of_targets, score_nats, take_heldout
 from treering.evaluation.scoring import ALL, Scoring, Share, Subject
-from treering.evaluation.tasks.catalogue import EvaluationTask, find_tasks
+from treering.evaluation.tasks.catalogue import EvaluationTask, find_tasks, task_digests
 from treering.evaluation.tasks.material import Material
 from treering.evaluation.unigram import count_tokens, score_unigram
 from treering.provenance.canonical import read_record, write_record
 from treering.provenance.digests import digest_value
-from treering.provenance.files import remove_tree, whole_directory, write_atomically
+from treering.provenance.files import whole_directory, write_atomically
 from treering.provenance.manifests import Manifest
 from treering.provenance.progress import SILENCE, Progress
 from treering.revisions.files import DTYPES
@@ -39,12 +38,14 @@ from treering.training.determinism import open_device, set_arithmetic
 
 _FORMAT_VERSION = 1
 _DTYPE = torch.float32
+_SHOWN_DIGITS = 16
 
 
 def evaluate(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
     """Write `evaluation/` and return its manifest; a whole one made from the same inputs is left as it is.
 
-    An interrupted evaluation goes on after the last task of a revision that it had scored.
+    An interrupted evaluation goes on after the last task of a revision that it had scored; where tasks are added, or
+    revisions, only they are scored.
 
     Raises:
         InputError: When a task is unknown or cannot be used, or an earlier stage has not been done.
@@ -54,7 +55,6 @@ def evaluate(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
     """
     tasks, reads = _inputs(run)
     if manifest := run.find("evaluation", reads, replaceable=True):
-        remove_tree(_working_folder(run))
         return manifest
     set_arithmetic(run.recipe.training.threads)
     return _evaluate(run, tasks, reads, progress)
@@ -70,10 +70,8 @@ def evaluate_share(run: RunDirectory, share: Share, progress: Progress = SILENCE
     if run.find("evaluation", reads, replaceable=True):
         return
     set_arithmetic(run.recipe.training.threads)
-    scored = _open_working_folder(run, stage_digest(run.recipe, "evaluation", reads))
     with TemporaryDirectory() as folder:
-        stage = _Stage(run, scored, Path(folder), tasks)
-        stage.score(share, progress)
+        _Stage(run, Path(folder), tasks).score(share, progress)
 
 
 def _inputs(run: RunDirectory) -> tuple[list[EvaluationTask], dict[str, str]]:
@@ -88,9 +86,8 @@ def _inputs(run: RunDirectory) -> tuple[list[EvaluationTask], dict[str, str]]:
 
 
 def _evaluate(run: RunDirectory, tasks: Sequence[EvaluationTask], reads: dict[str, str], progress: Progress) -> Manifest:
-    scored = _open_working_folder(run, stage_digest(run.recipe, "evaluation", reads))
     with whole_directory(run.stage("evaluation")) as folder:
-        stage = _Stage(run, scored, folder, tasks)  # what is wrong with a task is said before anything long begins
+        stage = _Stage(run, folder, tasks)  # what is wrong with a task is said before anything long begins
         stage.score(ALL, progress)
         heldout = stage.keep_heldout()
         unigram = stage.write_unigram()
@@ -100,19 +97,20 @@ def _evaluate(run: RunDirectory, tasks: Sequence[EvaluationTask], reads: dict[st
         write_record(folder / "evaluation.json", "evaluation", _FORMAT_VERSION, summary)
         stage.write_comparison(summary, harness, unigram)
         run.seal(folder, "evaluation", reads)
-    remove_tree(_working_folder(run))
     return run.verified("evaluation")
 
 
 class _Stage:
-    """What all parts of the stage look at: the run, its revisions, its held-out tokens, its tasks; `scored` outlives a stop.
+    """What all parts of the stage look at: the run, its revisions, its held-out tokens, its tasks.
+
+    What was scored is kept beside the stage's folder, whatever becomes of that.
 
     Raises:
         InputError: When the harness cannot use a task, its items cannot be had, or a step to score is no revision.
     """
 
-    def __init__(self, run: RunDirectory, scored: Path, folder: Path, tasks: Sequence[EvaluationTask]) -> None:
-        self.run, self.scored, self.folder = run, scored, folder
+    def __init__(self, run: RunDirectory, folder: Path, tasks: Sequence[EvaluationTask]) -> None:
+        self.run, self.folder, self.scored = run, folder, run.path / ".evaluation.working"
         self.settings = run.recipe.evaluation
         listed = read_revisions(run.stage("revisions"))
         self.revisions: list[dict[str, Any]] = sorted(listed["revisions"], key=lambda revision: revision["step"])
@@ -120,7 +118,9 @@ class _Stage:
         self.heldout = self._take_heldout()
         self.subjects = [self._subject(revision, _DTYPE) for revision in self._wanted()]
         self.released = self._subject(self.revisions[-1], DTYPES[run.recipe.revisions.dtype])
-        self.scoring = Scoring(scored, self._build(tasks), self.settings, open_device(run.recipe.training))
+        self.scoring = Scoring(
+            self.scored, self._build(tasks), task_digests(tasks), self.settings, open_device(run.recipe.training)
+        )
 
     def _take_heldout(self) -> HeldoutTokens:
         store = TokenStore(self.run.stage("tokens"), "validation")
@@ -175,7 +175,7 @@ class _Stage:
 
     def _score_heldout(self, share: Share, progress: Progress) -> None:
         mine = [self._subject(revision, _DTYPE) for revision in share.of(self.revisions)]
-        waiting = [subject for subject in mine if not _record(self.scored, subject.name).exists()]
+        waiting = [subject for subject in mine if not _record(self._kept_heldout(), subject.name).exists()]
         total = len(waiting) * len(self.heldout.targets)
         with progress.task("held-out text", total, "tokens") as watched:
             for subject in waiting:
@@ -186,16 +186,25 @@ class _Stage:
                 score, domains = score_nats(nats, self.heldout, subject.name)
                 about = {"revision": subject.name, "step": subject.step, "tokens_digest": self.heldout.digest}
                 about["domains"] = [{"domain": domain, **own.fields()} for domain, own in domains.items()]
-                write_atomically(_nats_file(self.scored, subject.name), _array_bytes(nats))
-                write_record(_record(self.scored, subject.name), "heldout", _FORMAT_VERSION, about | score.fields())
+                write_atomically(_nats_file(self._kept_heldout(), subject.name), _array_bytes(nats))
+                write_record(_record(self._kept_heldout(), subject.name), "heldout", _FORMAT_VERSION, about | score.fields())
+
+    def _kept_heldout(self) -> Path:
+        """Return the folder of held-out scores made from the same inputs; those made from others go into other folders."""
+        inputs = {
+            "revisions": {revision["name"]: revision["weights_digest"] for revision in self.revisions},
+            "heldout": [self.heldout.digest, self.heldout.sequence_length, [list(place) for place in self.heldout.domains]],
+            "software": [torch.__version__, self.settings.batch_size, self.scoring.device.type, torch.get_num_threads()],
+        }
+        return self.scored / f"heldout.{digest_value(inputs).removeprefix('sha256:')[:_SHOWN_DIGITS]}"
 
     def keep_heldout(self) -> list[dict[str, Any]]:
         """Copy the revisions' records into the stage's folder and return them in step order."""
         names, kept = [revision["name"] for revision in self.revisions], self.folder / "heldout"
-        records = [read_record(_record(self.scored, name), "heldout", _FORMAT_VERSION) for name in names]
+        records = [read_record(_record(self._kept_heldout(), name), "heldout", _FORMAT_VERSION) for name in names]
         for name, record in zip(names, records, strict=True):
             write_record(_record(kept, name), "heldout", _FORMAT_VERSION, record)
-            write_atomically(_nats_file(kept, name), _nats_file(self.scored, name).read_bytes())
+            write_atomically(_nats_file(kept, name), _nats_file(self._kept_heldout(), name).read_bytes())
         return records
 
     def write_unigram(self) -> dict[str, Any]:
@@ -258,16 +267,3 @@ def _array_bytes(array: np.ndarray) -> bytes:
 
 def _nats_file(folder: Path, name: str) -> Path:
     return folder / f"{name}.npy"
-
-
-def _working_folder(run: RunDirectory) -> Path:
-    return run.path / ".evaluation.working"
-
-
-def _open_working_folder(run: RunDirectory, inputs: str) -> Path:
-    """Return the folder of records that outlive an interruption, after removing those made from other inputs."""
-    working, name = _working_folder(run), inputs.removeprefix("sha256:")
-    for other in sorted(working.iterdir()) if working.exists() else ():
-        if other.name != name:  # the folder itself may be another process's, at work on another share
-            remove_tree(other)
-    return working / name

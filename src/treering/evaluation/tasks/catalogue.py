@@ -111,6 +111,16 @@ def find_tasks(entries: Sequence[str], data: Data = None) -> list[EvaluationTask
     return tasks
 
 
+def task_digests(tasks: Sequence[EvaluationTask]) -> dict[str, str]:
+    """Return the digest of what each task is, but for the items of treering's own, by its name."""
+    return {
+        task.definition.name: digest_value(
+            {"reads": task.reads, "config": {key: str(value) for key, value in task.definition.config.items()}}
+        )
+        for task in tasks
+    }
+
+
 def own_task(name: str) -> TaskDefinition:
     """Return the definition of one of treering's own tasks: what it measures, its metrics, what guessing scores."""
     return read_definition(_HERE / f"{name}.yaml")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
 
+from treering.config.digests import run_digest
 from treering.config.reading import parse_recipe
 from treering.config.run_directory import RunDirectory
 from treering.corpus.documents import Document
@@ -19,6 +20,8 @@ from treering.provenance.canonical import write_record
 from treering.provenance.digests import digest_bytes
 from treering.provenance.files import whole_directory
 from treering.tokens.stage import prepare_tokens
+from treering.training.ledger import Ledger, Opening
+from treering.training.steps import StepReport
 
 SEQUENCE_LENGTH = 48
 POSITIONS = 192
@@ -87,6 +90,7 @@ def make_run(folder: Path, steps: tuple[int, ...] = (0, 1, 4), **evaluation: Any
     prepare_corpus(run)
     prepare_tokens(run)
     prepare_order(run)
+    write_training(run)
     write_revisions(run, steps)
     return run
 
@@ -97,13 +101,32 @@ def with_evaluation(run: RunDirectory, **evaluation: Any) -> RunDirectory:
     return RunDirectory(run.path, run.recipe.model_copy(update={"evaluation": settings}))
 
 
+def write_training(run: RunDirectory) -> None:
+    """Write the ledger as training would, of updates that were never made."""
+    reads = run.reads("tokens", "order")
+    recipe = run.recipe
+    tokens_per_update = recipe.training.global_batch_size * recipe.order.sequence_length
+    with whole_directory(run.stage("training")) as folder:
+        ledger = Ledger(folder / "ledger.jsonl", Opening(run_digest(recipe), reads), 0, None)
+        ledger.begin(None)
+        for step in range(1, recipe.training.steps + 1):
+            ledger.append(
+                StepReport(step, f"sha256:{step:064}", 6 - step / 10, 0.001, 1.0, 0.01, step * tokens_per_update), None
+            )
+        ledger.close()
+        run.seal(folder, "training", reads)
+
+
 def write_revisions(run: RunDirectory, steps: tuple[int, ...], scale: float = 1.0) -> None:
     """Write revisions as the stage before the evaluation would."""
     reads = run.reads("tokens")
     with whole_directory(run.stage("revisions")) as folder:
         for step in steps:
             write_revision(folder / f"step{step}", tiny_model(step, scale=scale), run.stage("tokens") / "tokenizer.json")
-        listed = [{"name": f"step{step}", "step": step, "weights_digest": f"sha256:{step + 100 * (scale != 1.0):064}"} for step in steps]
+        listed = [
+            {"name": f"step{step}", "step": step, "weights_digest": f"sha256:{step + 100 * (scale != 1.0):064}"}
+            for step in steps
+        ]
         body = {"main": f"step{steps[-1]}", "revisions": listed}
         write_record(folder / "revisions.json", "revisions", 1, body)
         run.seal(folder, "revisions", reads)

@@ -70,13 +70,15 @@ def test_a_change_in_what_is_read_is_seen(run: RunDirectory, path: str) -> None:
 
 
 def test_a_score_left_by_an_interruption_that_is_not_whole_is_refused(run: RunDirectory) -> None:
-    stage_digest = run.verified("evaluation").stage_digest.removeprefix("sha256:")
     shutil.rmtree(run.stage("evaluation"))
-    working = run.path / ".evaluation.working" / stage_digest
-    working.mkdir(parents=True)
-    (working / "step0.json").write_bytes(b'{"format": "treering/heldout"')
-    with pytest.raises(FormatError, match="not a JSON document"):
-        evaluate(run)
+    for pattern, content in (("heldout.*/step0.json", "heldout"), ("harness/step0.*/*.json", "harness-score")):
+        [kept] = (run.path / ".evaluation.working").glob(pattern)
+        whole = kept.read_bytes()
+        kept.write_bytes(f'{{"format": "treering/{content}"'.encode())
+        with pytest.raises(FormatError, match="not a JSON document"):
+            evaluate(run)
+        kept.write_bytes(whole)
+    evaluate(run)
 
 
 def test_an_unchanged_run_is_accepted(run: RunDirectory) -> None:

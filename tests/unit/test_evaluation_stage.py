@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from evaluation_making import COLOURS, make_run, with_evaluation, write_revisions, write_task
+from evaluation_making import COLOURS, make_run, with_evaluation, write_revisions, write_task, write_training
 
 from treering.config.run_directory import RunDirectory
 from treering.errors import CorpusError, InputError, NonFiniteError
@@ -77,11 +77,15 @@ def run(whole: RunDirectory, tmp_path: Path) -> RunDirectory:
 
 def test_the_folder_holds_what_the_formats_say(whole: RunDirectory) -> None:
     assert sorted(contents(whole.stage("evaluation"))) == [
+        "comparison.json",
         "evaluation.json",
+        *sorted(f"figures/{name}.png" for name in (*ALL_TASKS, "loss", "overview")),
         *(f"harness/step{step}.json" for step in (0, 1, 4)),
         *(f"heldout/step{step}.{suffix}" for step in (0, 1, 4) for suffix in ("json", "npy")),
         *(f"items/step{step}.parquet" for step in (0, 1, 4)),
         "manifest.json",
+        *sorted(f"overlap/{task}.jsonl" for task in ALL_TASKS),
+        "overlap/overlap.json",
         *sorted(f"tasks/{task}.{suffix}" for task in ALL_TASKS for suffix in ("jsonl", "yaml")),
         "unigram.json",
     ]
@@ -303,6 +307,7 @@ def test_an_evaluation_before_its_stages_says_which_is_missing(run: RunDirectory
 def test_too_little_held_out_text_for_a_task_is_refused(whole: RunDirectory, tmp_path: Path) -> None:
     shutil.copytree(whole.path, tmp_path / "small", ignore=shutil.ignore_patterns("evaluation", ".evaluation.working"))
     few = RunDirectory(tmp_path / "small", whole.recipe.model_copy(update={"model": short_model(whole)}))
+    write_training(few)
     with pytest.raises(CorpusError, match="heldout_continuation"):
         evaluate(with_evaluation(few, tasks=("heldout_continuation",), heldout_tokens=100))
 

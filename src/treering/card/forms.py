@@ -84,11 +84,42 @@ def _chance(value: float | None) -> str:
     return ABSENT if value is None else numbers.score(value)
 
 
+def _interval(interval: list[float] | None) -> str:
+    if interval is None:
+        return ABSENT
+    low, high = interval
+    shown = numbers.score(high)
+    return f"{low:.{len(shown.partition('.')[2])}f}–{shown}"
+
+
 def _against_chance(value: float, stderr: float, chance: float, higher_is_better: bool) -> str:
-    lead = (value - chance if higher_is_better else chance - value) / stderr if stderr else math.inf
-    if lead > 2:
-        return "better than chance by more than two standard errors"
-    return "worse than chance by more than two standard errors" if lead < -2 else "within two standard errors of chance"
+    lead = value - chance if higher_is_better else chance - value
+    if abs(lead) <= 2 * stderr:
+        return "within two standard errors of chance"
+    return f"{'better' if lead > 0 else 'worse'} than chance by more than two standard errors"
+
+
+def _rise(since: str | None, better: int, scored: int) -> str:
+    """Return since when a metric was better than chance, or of how many revisions that were scored it was."""
+    if since is None:
+        number = numbers.count(better) if better else "none"
+        return f"; it was better by more than two at {number} of the {numbers.count(scored)} revisions that were scored"
+    return ", as at every revision that was scored" if better == scored else f", from {markdown.code(since)} on"
+
+
+def _gap(difference: float) -> str:
+    if difference == 0:
+        return "equal to"
+    return f"{numbers.score(abs(difference))} {'above' if difference > 0 else 'below'}"
+
+
+def _against_reference(difference: float, stderr: float | None, higher_is_better: bool) -> str:
+    if difference == 0:
+        return "neither better nor worse"
+    if stderr is not None and abs(difference) <= 2 * stderr:
+        return "within two standard errors"
+    better = "better" if (difference > 0) == higher_is_better else "worse"
+    return f"{better}, its standard error not known" if stderr is None else f"{better} by more than two standard errors"
 
 
 def _file_name(path: str) -> str:
@@ -146,7 +177,11 @@ FORMS: dict[str, Callable[..., str]] = {
     "better": _better,
     "margin": _margin,
     "chance": _chance,
+    "interval": _interval,
     "against chance": _against_chance,
+    "rise": _rise,
+    "gap": _gap,
+    "against reference": _against_reference,
     "file name": _file_name,
     "short digest": _short_digest,
     "lowest": _lowest,

@@ -21,6 +21,7 @@ LEDGER = "training/ledger.jsonl"
 REVISIONS = "revisions/revisions.json"
 EVALUATION = "evaluation/evaluation.json"
 UNIGRAM = "evaluation/unigram.json"
+COMPARISON = "evaluation/comparison.json"
 _PLAIN_JSON = ("config.json",)
 
 

@@ -1,5 +1,7 @@
 """The stage: from records to a card that follows from them."""
 
+from pathlib import Path
+
 from treering.card.agreement import refuse_contradictions
 from treering.card.checking import CLAIMS
 from treering.card.claims import Claims, Settled
@@ -13,6 +15,7 @@ from treering.config.digests import resolved
 from treering.config.run_directory import RECIPE, RunDirectory
 from treering.config.schema import Recipe
 from treering.config.yaml_text import write_yaml
+from treering.evaluation.figure_data import FIGURES
 from treering.provenance.canonical import write_record
 from treering.provenance.digests import digest_bytes
 from treering.provenance.files import whole_directory, write_atomically
@@ -21,7 +24,7 @@ from treering.provenance.progress import SILENCE, Progress
 
 
 def write_card(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
-    """Write the card, its claims and the recipe it comes with, and return the stage's manifest; a whole one is left as it is.
+    """Write the card, its claims, its pictures and the recipe, and return the stage's manifest; a whole one is left as it is.
 
     Raises:
         RecipeError: When the recipe's card section does not say all that a card needs.
@@ -41,6 +44,7 @@ def write_card(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
         claims = {"card_digest": digest_bytes(readme), "claims": [claim.as_json() for claim in card.claims]}
         write_record(folder / "claims.json", *CLAIMS, claims)
         write_atomically(folder / RECIPE, published_recipe(run.recipe).encode())
+        _copy_pictures(run.stage("evaluation") / FIGURES, folder / FIGURES)
         run.seal(folder, "card", reads)
     return run.verified("card")
 
@@ -64,3 +68,9 @@ def published_recipe(recipe: Recipe) -> str:
     sections = resolved(recipe)
     del sections["observe"]
     return write_yaml(sections)
+
+
+def _copy_pictures(source: Path, target: Path) -> None:
+    """Copy the evaluation's pictures, byte for byte."""
+    for path in sorted(source.glob("*.png")):
+        write_atomically(target / path.name, path.read_bytes())

@@ -1,19 +1,85 @@
-"""`treering evaluate`: from revisions to scores."""
+"""`treering evaluate`: from revisions to scores, of a run or of any release."""
 
-from treering.cli.arguments import RUNS, Json, Runs, Target
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import typer
+
+from treering.cli.arguments import RUNS, Json, Runs
+from treering.errors import InputError
 
 NAME = "evaluate"
+_Release = Annotated[str | None, typer.Option("--release", help="Score this instead: ORG/NAME on the Hub, or a folder.")]
+_Tasks = Annotated[str | None, typer.Option("--tasks", help="Tasks of a release, with commas between.")]
+_Data = Annotated[
+    list[str] | None, typer.Option("--data", help="Where their items lie: a folder, or TASK=PATH, once for each.")
+]
+_Revisions = Annotated[str, typer.Option("--revisions", help="Which of a release: all, last, or steps with commas between.")]
+_ShareOf = Annotated[str | None, typer.Option("--share", help="K/N: do the K-th part of N, counted from 0, and no more.")]
 
 
-def command(target: Target, runs: Runs = RUNS, as_json: Json = False) -> None:
-    """Score every revision on held-out text, and those that the recipe says (by default all) with the LM Evaluation Harness."""
+def command(
+    target: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A recipe, or a run's folder.")] = None,
+    release: _Release = None,
+    tasks: _Tasks = None,
+    data: _Data = None,
+    revisions: _Revisions = "all",
+    num_fewshot: Annotated[int, typer.Option("--num-fewshot", min=0, help="Solved items in front of each.")] = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Contexts in one forward pass.")] = 32,
+    samples: Annotated[bool, typer.Option("--samples", help="Keep prompts and answers of every item.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Where a release's scores go.")] = None,
+    endpoint: Annotated[str | None, typer.Option("--endpoint", help="The Hub's address.")] = None,
+    pattern: Annotated[str | None, typer.Option("--pattern", help="How step branches are named, with (?P<step>...).")] = None,
+    tokens_per_step: Annotated[
+        int | None, typer.Option("--tokens-per-step", min=1, help="Tokens of an update, to compare at like tokens.")
+    ] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where a release is scored: cpu or cuda.")] = "cpu",
+    share: _ShareOf = None,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Score revisions: a run's, on held-out text and with the LM Evaluation Harness, as its recipe says; or any release's."""
+    if (target is None) == (release is None):
+        found = "neither" if target is None else "both"
+        raise InputError("say what to score", expected="a recipe or a run's folder, or --release", found=found)
+    part = None if share is None else _part(share)
+    if release is None:
+        if tasks or data or out or endpoint or pattern:
+            raise InputError(
+                "a run's tasks are those of its recipe", advice="change evaluation.tasks there, or score its --release"
+            )
+        _evaluate_run(target or Path(), runs, part, as_json=as_json)
+        return
+    settings = {"tasks": _listed(tasks), "data": _places(data or []), "num_fewshot": num_fewshot}
+    settings |= {"batch_size": batch_size, "samples": samples, "revisions": _steps(revisions)}
+    asked = _Asked(release, settings, endpoint, pattern, tokens_per_step, device)
+    _evaluate_release(asked, out, part, as_json=as_json)
+
+
+class _Asked(NamedTuple):
+    """What was asked for of a release."""
+
+    release: str
+    settings: dict[str, Any]
+    endpoint: str | None
+    pattern: str | None
+    tokens_per_step: int | None
+    device: Literal["cpu", "cuda"]
+
+
+def _evaluate_run(target: Path, runs: Path, part: tuple[int, int] | None, *, as_json: bool) -> None:
     from treering.cli.results import print_evaluation, read_evaluation
     from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next
     from treering.config.run_directory import find_run, hold_run
-    from treering.evaluation.stage import evaluate
+    from treering.evaluation.scoring import Share
+    from treering.evaluation.stage import evaluate, evaluate_share
 
     find_run(target, runs)
-    with hold_run(target, runs) as run:
+    with hold_run(target, runs, shared=part is not None) as run:
+        if part is not None:
+            evaluate_share(run, Share(*part), TerminalProgress())
+            print_next(command_text("evaluate", run.path))
+            return
         evaluate(run, TerminalProgress())
         record = read_evaluation(run)
     if as_json:
@@ -21,3 +87,66 @@ def command(target: Target, runs: Runs = RUNS, as_json: Json = False) -> None:
         return
     print_evaluation(record)
     print_next(command_text("card", run.path))
+
+
+def _evaluate_release(asked: _Asked, out: Path | None, part: tuple[int, int] | None, *, as_json: bool) -> None:
+    from treering.cli.results import print_harness, read_harness
+    from treering.cli.terminal import TerminalProgress, print_json, say
+    from treering.config.schema import EvaluationSection
+    from treering.evaluation.release import ScoredRelease, evaluate_release
+    from treering.evaluation.scoring import Share
+    from treering.hub.reading import open_release
+    from treering.hub.scoring import subjects_of
+    from treering.training.determinism import device_named
+
+    settings, progress = EvaluationSection(**asked.settings), TerminalProgress()
+    opened = open_release(asked.release, asked.endpoint, asked.pattern)
+    subjects = subjects_of(opened, opened.select(settings.revisions), progress)
+    release = ScoredRelease(opened.name, subjects, settings, asked.tokens_per_step, device_named(asked.device))
+    folder = out or Path("evaluations") / Path(opened.name).resolve().name
+    evaluate_release(release, folder, None if part is None else Share(*part), progress)
+    if part is not None:
+        say(f"part {part[0]} of {part[1]} is done; the same command without --share writes {folder}")
+        return
+    records = read_harness(folder, [subject.file_name for subject in subjects])
+    if as_json:
+        print_json({"harness": records})
+        return
+    print_harness(records)
+    say(f"\n{folder}: harness/, items/, comparison.json, figures/")
+
+
+def _listed(tasks: str | None) -> tuple[str, ...]:
+    if not tasks:
+        raise InputError("say which tasks", expected="--tasks arc_easy,sciq, or pythia, blimp, or a task file's path")
+    return tuple(task.strip() for task in tasks.split(",") if task.strip())
+
+
+def _places(data: list[str]) -> str | dict[str, str] | None:
+    """Return where items lie, as a recipe's `evaluation.data` says it."""
+    if len(data) == 1 and ("=" not in data[0] or Path(data[0]).exists()):
+        return data[0]
+    if odd := [place for place in data if "=" not in place]:
+        raise InputError("this says not of which task", where="--data", expected="TASK=PATH", found=odd[0])
+    return {name: path for name, _, path in (place.partition("=") for place in data)} or None
+
+
+def _steps(revisions: str) -> str | tuple[int, ...]:
+    if revisions in ("all", "last"):
+        return revisions
+    parts = [part.strip() for part in revisions.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise InputError(
+            "these are no revisions", where="--revisions", expected="all, last, or steps: 0,512,1000", found=revisions
+        )
+    return tuple(map(int, parts))
+
+
+def _part(share: str) -> tuple[int, int]:
+    """Return which part of how many, K from 0."""
+    number, _, processes = share.partition("/")
+    if not (
+        number.isascii() and number.isdigit() and processes.isascii() and processes.isdigit() and int(number) < int(processes)
+    ):
+        raise InputError("this is no part of the work", where="--share", expected="K/N, K from 0 to N - 1", found=share)
+    return int(number), int(processes)

@@ -1,5 +1,6 @@
 """Results that more than one verb prints, and finding the run they are of."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,18 @@ def read_evaluation(run: "RunDirectory") -> dict[str, Any]:
     folder = run.stage("evaluation")
     scores = read_record(folder / "evaluation.json", "evaluation", 1)
     named = [row["name"] for row in scores["revisions"] if (folder / "harness" / f"{row['name']}.json").exists()]
-    return {**scores, "harness": [read_record(folder / "harness" / f"{name}.json", "harness", 1) for name in named]}
+    return {**scores, "harness": read_harness(folder, named)}
+
+
+def read_harness(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the harness's records of revisions, by the names of their files.
+
+    Raises:
+        FormatError: When one is missing or cannot be read.
+    """
+    from treering.provenance.canonical import read_record
+
+    return [read_record(folder / "harness" / f"{name}.json", "harness", 1) for name in names]
 
 
 def print_evaluation(record: dict[str, Any]) -> None:
@@ -53,16 +65,29 @@ def print_evaluation(record: dict[str, Any]) -> None:
         held_out.add_row(row["name"], f"{row['loss_nats']:.4f}", f"{row['perplexity']:.2f}", f"{row['bits_per_byte']:.4f}")
     held_out.add_section()
     held_out.add_row("unigram model", "", "", f"{record['unigram_bits_per_byte']:.4f}")
-    harness = record["harness"][-1]
-    tasks = Table("task", "metric", "value", "± stderr", "chance", title=f"LM Evaluation Harness {harness['harness_version']}")
+    Console().print(held_out)
+    print_harness(record["harness"])
+
+
+def print_harness(records: list[dict[str, Any]]) -> None:
+    """Print the last revision's scores with the harness, and the first metric of each task over training."""
+    from rich.console import Console
+    from rich.table import Table
+
+    harness = records[-1]
+    columns = ("task", "metric", "value", "± stderr", f"{harness['confidence']:.0%} interval", "chance", "without overlap")
+    tasks = Table(*columns, title=f"LM Evaluation Harness {harness['harness_version']}, {harness['revision']}")
     shown = [*(task for task in harness["tasks"] if task["group"] is None), *harness["groups"]]
     for task in shown:
+        apart = {metric["metric"]: metric["value"] for metric in (task["without_overlap"] or {"metrics": []})["metrics"]}
         for metric in task["metrics"]:
-            values = (metric["value"], metric["stderr"], metric["chance"])
-            tasks.add_row(task["task"], metric["metric"], *("" if value is None else f"{value:.4f}" for value in values))
-    Console().print(held_out, tasks)
-    if len(record["harness"]) > 1 and shown:
-        Console().print(_over_training(record["harness"], [task["task"] for task in shown]))
+            interval = "" if metric["interval"] is None else "{:.4f}–{:.4f}".format(*metric["interval"])
+            numbers = [metric[key] for key in ("value", "stderr", "chance")] + [apart.get(metric["metric"])]
+            value, stderr, chance, without = ("" if number is None else f"{number:.4f}" for number in numbers)
+            tasks.add_row(task["task"], metric["metric"], value, stderr, interval, chance, without)
+    Console().print(tasks)
+    if len(records) > 1 and shown:
+        Console().print(_over_training(records, [task["task"] for task in shown]))
 
 
 def _over_training(records: list[dict[str, Any]], names: list[str]) -> "Table":

@@ -15,6 +15,8 @@ _SHORTEST_SHARED, _LONGEST_PACKED = 16, 1024
 
 Tokens = Sequence[int]
 Scored = tuple[float, bool]
+# What models raise that take no masks, positions or other inputs of these shapes.
+_REFUSALS = (TypeError, ValueError, RuntimeError, IndexError)
 Reading = Literal["contexts shared", "contexts apart", "by the harness"]
 
 
@@ -41,6 +43,13 @@ def way_of_reading(model: PreTrainedModel) -> Reading:
     head = model.get_output_embeddings()
     if not isinstance(head, torch.nn.Module):
         return "by the harness"
+    try:
+        return _try_reading(model, head)
+    except _REFUSALS:
+        return "by the harness"
+
+
+def _try_reading(model: PreTrainedModel, head: torch.nn.Module) -> Reading:
     tokens = (torch.arange(24, device=model.device) % model.config.vocab_size).unsqueeze(0)
     with torch.inference_mode():
         states = getattr(model.base_model(tokens, use_cache=False), "last_hidden_state", None)
@@ -48,7 +57,11 @@ def way_of_reading(model: PreTrainedModel) -> Reading:
             return "by the harness"
         ids = tokens[0].tolist()
         pairs = [(ids[:_SHORTEST_SHARED], ids[start:stop]) for start, stop in ((16, 20), (20, 24), (16, 18))]
-        apart, together = (score_continuations(model, pairs, 1, lambda _: None, share=share) for share in (False, True))
+        apart = score_continuations(model, pairs, 1, lambda _: None, share=False)
+        try:
+            together = score_continuations(model, pairs, 1, lambda _: None, share=True)
+        except _REFUSALS:
+            return "contexts apart"
     ends = [torch.tensor([nats for nats, _ in found]) for found in (apart, together)]
     return "contexts shared" if _near(*ends) else "contexts apart"
 

@@ -11,6 +11,9 @@ import torch
 
 from treering.config.run_directory import RunDirectory
 from treering.errors import InputError
+from treering.evaluation.comparison import COMPARISON_RECORD, compare
+from treering.evaluation.contamination import copy_overlap, find_items, write_overlap
+from treering.evaluation.figures import FigureData, draw_figures
 from treering.evaluation.harness import HarnessTasks, harness_version
 from treering.evaluation.harness_records import (
     HARNESS_RECORD,
@@ -24,11 +27,13 @@ from treering.evaluation.heldout import HeldoutTokens, nats_of_targets, score_na
 from treering.evaluation.scoring import ALL, Scoring, Share, Subject
 from treering.evaluation.tasks.catalogue import EvaluationTask, find_tasks, task_digests
 from treering.evaluation.tasks.material import Material
+from treering.evaluation.training_side import open_training_text, training_losses
 from treering.evaluation.unigram import count_tokens, score_unigram
+from treering.model.shapes import count_parameters
 from treering.provenance.canonical import read_record, write_record
 from treering.provenance.digests import digest_value
 from treering.provenance.files import whole_directory, write_atomically
-from treering.provenance.manifests import Manifest
+from treering.provenance.manifests import Manifest, read_manifest
 from treering.provenance.progress import SILENCE, Progress
 from treering.revisions.files import DTYPES
 from treering.revisions.records import read_revisions
@@ -77,7 +82,7 @@ def evaluate_share(run: RunDirectory, share: Share, progress: Progress = SILENCE
 def _inputs(run: RunDirectory) -> tuple[list[EvaluationTask], dict[str, str]]:
     """Return the tasks, and the digests of all that is read."""
     tasks = find_tasks(run.recipe.evaluation.tasks, run.recipe.evaluation.data)
-    reads = run.reads("corpus", "tokens", "order", "revisions")
+    reads = run.reads("corpus", "tokens", "order", "training", "revisions")
     for task in tasks:
         reads |= task.reads
     if tasks:
@@ -112,6 +117,7 @@ class _Stage:
     def __init__(self, run: RunDirectory, folder: Path, tasks: Sequence[EvaluationTask]) -> None:
         self.run, self.folder, self.scored = run, folder, run.path / ".evaluation.working"
         self.settings = run.recipe.evaluation
+        self.text_digest = [read_manifest(run.stage(stage)).digest for stage in ("tokens", "order")]
         listed = read_revisions(run.stage("revisions"))
         self.revisions: list[dict[str, Any]] = sorted(listed["revisions"], key=lambda revision: revision["step"])
         self.tokenizer = open_tokenizer(run.stage("tokens"))
@@ -215,8 +221,17 @@ class _Stage:
         return score.fields()
 
     def write_overlap(self, progress: Progress) -> Kept:
-        """Write which items the run trained on, and return of each task with such items the places of the others."""
-        return {}
+        """Write which items the run trained on, and return of each task with such items the places of the others.
+
+        What was found is kept beside the stage's folder like scores: the training text may be long.
+        """
+        built, words = self.scoring.built.built, self.settings.overlap_words
+        inputs = [{name: [task.data_digest, dict(task.hashes)] for name, task in built.items()}, words, self.text_digest]
+        kept = self.scored / f"overlap.{digest_value(inputs).removeprefix('sha256:')[:_SHOWN_DIGITS]}"
+        if built and not kept.exists():
+            with whole_directory(kept) as folder:
+                write_overlap(folder, find_items(built, open_training_text(self.run), words, progress), words)
+        return copy_overlap(kept, self.folder / "overlap") if built else {}
 
     def write_harness(self, apart: Kept) -> list[dict[str, Any]]:
         """Write what each subject scores on the tasks, and return the records in step order."""
@@ -237,6 +252,15 @@ class _Stage:
 
     def write_comparison(self, summary: dict[str, Any], harness: list[dict[str, Any]], unigram: dict[str, Any]) -> None:
         """Write how the scores compare with published ones, and the pictures of both."""
+        recipe = self.run.recipe
+        tokens_per_update = recipe.training.global_batch_size * recipe.order.sequence_length
+        tokens = {revision["name"]: revision["step"] * tokens_per_update for revision in self.revisions}
+        comparison = compare(harness, tokens, count_parameters(recipe.model).parameters)
+        if comparison is not None:
+            write_record(self.folder / "comparison.json", *COMPARISON_RECORD, comparison)
+        losses, curves = training_losses(self.run), [] if comparison is None else comparison["curves"]
+        about = (harness, summary["revisions"], tokens, unigram["loss_nats"], losses, tokens_per_update, curves)
+        draw_figures(self.folder / "figures", FigureData(*about))
 
 
 def _summary(heldout: Sequence[dict[str, Any]], unigram: dict[str, Any]) -> dict[str, Any]:

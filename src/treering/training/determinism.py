@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -81,23 +82,33 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def open_device(training: TrainingSection) -> torch.device:
-    """Return the device a recipe names.
+def device_named(name: Literal["cpu", "cuda"]) -> torch.device:
+    """Return a device of this machine.
 
     Raises:
         EnvironmentMismatch: When this machine has none.
     """
-    if training.device == "cuda" and not torch.cuda.is_available():
+    if name == "cuda" and not torch.cuda.is_available():
         raise EnvironmentMismatch(
             "this machine has no GPU that torch can use",
-            expected="training.device: cuda, as in the recipe",
+            expected="the device cuda, as asked for",
             found="a CPU",
             advice="run it on a machine with a GPU: the device changes bits, so it is not chosen for you",
         )
+    return torch.device(name)
+
+
+def open_device(training: TrainingSection) -> torch.device:
+    """Return the device a recipe names, that of this process where there are several.
+
+    Raises:
+        EnvironmentMismatch: When this machine has none.
+    """
+    device = device_named(training.device)
     launched = launched_as()
     if training.device == "cuda" and launched is not None:
         return torch.device("cuda", launched.local_rank)
-    return torch.device(training.device)
+    return device
 
 
 def tell_deepspeed(device: torch.device) -> None:

@@ -6,7 +6,9 @@ from treering.card.claims import Claims
 from treering.card.forms import ABSENT
 from treering.card.markdown import link, table
 from treering.card.records import EVALUATION, REVISIONS, TOKENS, UNIGRAM, harness_record
+from treering.card.sections.commentary import commentary
 from treering.card.sections.introduction import title
+from treering.card.sections.pictures import pictures
 
 _SHOWN_REVISIONS = 24
 _SHOWN_DOMAINS = 24
@@ -22,7 +24,7 @@ def evaluation(claims: Claims) -> str:
         FormatError: When a record is missing or cannot be read.
     """
     card = claims.records.recipe.card
-    commentary = ["", claims.quote("evaluation_commentary")] if card.evaluation_commentary else []
+    own_words = ["", claims.quote("evaluation_commentary")] if card.evaluation_commentary else []
     return "\n".join(
         [
             "## Evaluation",
@@ -31,9 +33,9 @@ def evaluation(claims: Claims) -> str:
             "",
             _scores(claims),
             "",
-            *_remarks(claims),
+            *commentary(claims, list(_metrics(claims))),
             *_over_training(claims),
-            "No other model was evaluated beside it; to compare models of similar size, run the same tasks and settings.",
+            *pictures(claims, shown_tasks(claims)),
             "",
             "On text held out from training, every revision was scored:",
             "",
@@ -41,7 +43,7 @@ def evaluation(claims: Claims) -> str:
             "",
             *_verdicts(claims),
             *_by_domain(claims),
-            *commentary,
+            *own_words,
         ]
     )
 
@@ -60,7 +62,8 @@ def _setting(claims: Claims) -> str:
 
 def _scores(claims: Claims) -> str:
     rows = [_score(claims, task, metric) for task, metric in _metrics(claims)]
-    return table(("Benchmark", "Metric", "Score ± stderr", "Chance", "What it measures"), rows)
+    interval = f"Interval ({claims.cite('percent', f'{claims.records.main_harness}#/confidence')})"
+    return table(("Benchmark", "Metric", "Score ± stderr", interval, "Chance", "What it measures"), rows)
 
 
 def shown_tasks(claims: Claims) -> list[str]:
@@ -92,22 +95,10 @@ def _score(claims: Claims, task: str, metric: str) -> tuple[str, ...]:
         f"{claims.cite('code', f'{task}/task')} ({samples}, {shots}-shot)",
         f"{claims.cite('code', f'{metric}/metric')} {arrow}",
         claims.cite("score", f"{metric}/value", f"{metric}/stderr"),
+        claims.cite("interval", f"{metric}/interval"),
         claims.cite("chance", f"{metric}/chance"),
         claims.cite("text", f"{task}/what_it_measures"),
     )
-
-
-def _remarks(claims: Claims) -> Iterator[str]:
-    for task, metric in _metrics(claims):
-        if claims.value(f"{metric}/chance") is not None and claims.value(f"{metric}/stderr") is not None:
-            parts = [f"{metric}/{field}" for field in ("value", "stderr", "chance", "higher_is_better")]
-            standing = claims.cite("against chance", *parts)
-            yield f"On {claims.cite('code', f'{task}/task')}, {claims.cite('code', f'{metric}/metric')} is {standing}."
-    for number, task in enumerate(claims.value(f"{claims.records.main_harness}#/tasks")):
-        if task["truncated"]:
-            address = f"{claims.records.main_harness}#/tasks/{number}"
-            cut = claims.amount(f"{address}/truncated", "request")
-            yield f"On {claims.cite('code', f'{address}/task')}, {cut} did not fit into the context and lost their beginning."
 
 
 def _over_training(claims: Claims) -> list[str]:
@@ -133,7 +124,7 @@ def _over_training(claims: Claims) -> list[str]:
         )
         for name in (revisions[index] for index in shown_revisions(len(revisions)))
     ]
-    return ["", "Over training:", "", table(("Revision", *titles), rows), ""]
+    return ["", "Over training:", "", table(("Revision", *titles), rows)]
 
 
 def _heldout(claims: Claims) -> str:

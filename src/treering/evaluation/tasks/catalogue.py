@@ -25,6 +25,7 @@ _BUILDERS: Mapping[str, Callable[[Material], list[Item]]] = {
     "number_agreement": number_agreement.build_items,
 }
 OWN_TASKS = tuple(_BUILDERS)
+HELD_OUT_TASKS = ("heldout_perplexity", "heldout_continuation")  # their items are made from held-out text
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,181 @@
+"""The seam of `huggingface_hub`: what a repository has, files into the local cache, and what can go wrong on the way."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,  # pyright: ignore[reportPrivateImportUsage] (of the library it speaks HTTP with, which has had two names)
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    XetDownloadError,
+)
+from huggingface_hub.utils import tqdm, validate_repo_id
+
+from treering.errors import EnvironmentMismatch, InputError, TreeringError
+from treering.hub.guard import COMMIT, guard_answers
+from treering.provenance.files import storage_errors
+from treering.provenance.progress import Task
+
+_BYTES_BAR = "huggingface_hub.snapshot_download"
+_SHOWN_CHARACTERS = 200
+_AGAIN = "run the same command again: what is whole is kept"
+_ODD_ANSWER = (ValueError, KeyError, TypeError)  # what the client meets in an answer of another form
+_NOT_THERE = {
+    GatedRepoError: ("this repository is gated", "ask for access on its page, then {login}"),
+    RepositoryNotFoundError: (
+        "there is no such folder here, and no such repository on the Hub, or it is private",
+        "check its name; if it is private, {login}",
+    ),
+    RevisionNotFoundError: ("the repository no longer has this commit", "run the same command again"),
+    DisabledRepoError: ("this repository has been disabled", "choose another release"),
+}
+_NO_ANSWERS = (
+    (OfflineModeIsEnabled, "the Hub may not be asked: its client is set to offline", "unset HF_HUB_OFFLINE, or give a folder"),
+    (HTTPError, "the Hub cannot be reached", f"check the connection and the endpoint, then {_AGAIN}"),
+    (_ODD_ANSWER, "the answer is not a Hub's", "check the endpoint"),
+)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model's repository on a Hub, and the local cache that its files are kept in.
+
+    `endpoint` is the Hub's address, None for the one that Hugging Face's client is set to. Only that one gets the user's
+    token: an address named by hand may be anyone's.
+    """
+
+    name: str
+    endpoint: str | None
+    cache: Path
+
+    def branches(self) -> dict[str, str]:
+        """Return the commit that each branch points to.
+
+        Raises:
+            InputError: When there is no such repository, or it may not be read.
+            EnvironmentMismatch: When the Hub cannot be reached, or does not answer as one does.
+        """
+        with self._errors():
+            found = HfApi(endpoint=self.endpoint, token=self._token).list_repo_refs(self.name).branches
+            commits = {branch.name: branch.target_commit for branch in found}
+            if odd := [commit for commit in commits.values() if not COMMIT.fullmatch(commit)]:
+                raise ValueError(f"{odd[0]} is no commit")
+        return commits
+
+    def download(self, commit: str, names: Sequence[str], task: Task) -> Path:
+        """Return the cache's folder of a commit, after fetching what is not there of the files by these names in its root.
+
+        Args:
+            names: File names; `*` stands for anything in one.
+
+        Raises:
+            InputError: When the repository or the commit is gone, or may not be read.
+            EnvironmentMismatch: When the Hub cannot be reached, or does not answer as one does.
+            StorageError: When the cache cannot be written.
+        """
+        with self._errors(), storage_errors(self.cache):
+            folder = snapshot_download(
+                self.name,
+                revision=commit,
+                cache_dir=self.cache,
+                endpoint=self.endpoint,
+                token=self._token,
+                allow_patterns=list(names),
+                ignore_patterns="*/*",  # `*` of the patterns stands for slashes too
+                tqdm_class=_bar_of(task),
+            )
+        return Path(folder)
+
+    @property
+    def _token(self) -> bool | None:
+        return None if self.endpoint is None else False
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        guard_answers()
+        try:
+            yield
+        except (HTTPError, OSError, XetDownloadError, *_ODD_ANSWER) as error:
+            raise _explained(error, self) from error
+
+
+def open_repository(name: str, endpoint: str | None, cache: Path) -> Repository:
+    """Return a repository, about which nothing has been asked yet.
+
+    Raises:
+        InputError: When its name is not of the form that the Hub demands, or the endpoint is no address.
+    """
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise InputError(
+            "this is no folder, and no name of a repository", where=name, expected="ORG/NAME", found=error
+        ) from error
+    if endpoint is not None and not _is_address(endpoint):
+        raise InputError("this is no address of a Hub", where=endpoint, expected="such as https://huggingface.co")
+    return Repository(name, None if endpoint is None else endpoint.rstrip("/"), cache)
+
+
+def _is_address(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _bar_of(task: Task) -> type[tqdm]:
+    """Return a class of bars that show nothing, and tell a task of the bytes that have arrived."""
+
+    class Bar(tqdm):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            self._counts_bytes = settings.get("name") == _BYTES_BAR
+            super().__init__(*arguments, **settings | {"disable": True})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if self._counts_bytes:
+                task.advance(n or 0)
+            return super().update(n)
+
+    return Bar
+
+
+def _explained(error: BaseException, repository: Repository) -> TreeringError:
+    """Return what an error of the client means to a user; what a server wrote is not in it as it came."""
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+        return _explained(error.__cause__, repository)  # the cache was looked into because the Hub did not answer
+    where = repository.name if repository.endpoint is None else f"{repository.name} at {repository.endpoint}"
+    for kind, (problem, advice) in _NOT_THERE.items():
+        if isinstance(error, kind):
+            return InputError(problem, where=where, advice=advice.format(login=_login(repository)))
+    if isinstance(error, HfHubHTTPError):
+        return _refused(error.response.status_code, where, repository)
+    for kinds, problem, advice in _NO_ANSWERS:
+        if isinstance(error, kinds):
+            return EnvironmentMismatch(problem, where=where, found=ascii(error)[:_SHOWN_CHARACTERS], advice=advice)
+    return EnvironmentMismatch("the download failed", where=where, found=ascii(error)[:_SHOWN_CHARACTERS], advice=_AGAIN)
+
+
+def _refused(status: int, where: str, repository: Repository) -> TreeringError:
+    found = f"HTTP {status}"
+    if status in (401, 403):
+        return InputError("the Hub does not let you read this", where=where, found=found, advice=_login(repository))
+    problem = "the Hub has had too many requests from here" if status == 429 else "the Hub answers with an error"
+    return EnvironmentMismatch(problem, where=where, found=found, advice=f"wait some minutes, then {_AGAIN}")
+
+
+def _login(repository: Repository) -> str:
+    if repository.endpoint is None:
+        return "log in: hf auth login"
+    return "set HF_ENDPOINT to this address and log in: one named by hand gets no token"

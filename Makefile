@@ -51,7 +51,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-bench: pyproject.toml constraints.txt benchmarks/requirements.txt | $(VENV)/.created
-	$(PIP) install --constraint constraints.txt --editable '.[bench]'
+	$(PIP) install --constraint constraints.txt --editable .
 	$(PIP) install --no-deps --requirement benchmarks/requirements.txt
 	@touch $(VENV)/.installed $@
 

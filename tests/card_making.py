@@ -32,11 +32,11 @@ CARD = {
 }
 PARAMETERS = 1_842_176
 _TASKS = (
-    ("number_agreement", 400, {"metric": "acc", "value": 0.7125, "stderr": 0.0226, "higher_is_better": True, "chance": 0.5}),
+    ("number_agreement", 400, {"metric": "acc", "value": 0.7125, "stderr": 0.0226, "interval": [0.6662, 0.7547], "higher_is_better": True, "chance": 0.5}),
     (
         "heldout_perplexity",
         23,
-        {"metric": "bits_per_byte", "value": 1.6321, "stderr": None, "higher_is_better": False, "chance": None},
+        {"metric": "bits_per_byte", "value": 1.6321, "stderr": None, "interval": None, "higher_is_better": False, "chance": None},
     ),
 )
 
@@ -228,6 +228,7 @@ def _lay_out_evaluation(run: RunDirectory, steps: tuple[int, ...], records: dict
         "dtype": "float32",
         "num_fewshot": 0,
         "batch_size": 32,
+        "confidence": 0.95,
         "tasks": [_task(*task) for task in _TASKS],
         "groups": [],
     }
@@ -248,6 +249,7 @@ def _task(name: str, samples: int, metric: dict[str, Any]) -> dict[str, Any]:
     about = {
         "task": name,
         "group": None,
+        "without_overlap": None,
         "items": f"{name}.jsonl",
         "version": "1",
         "what_it_measures": f"what `{name}` | measures",

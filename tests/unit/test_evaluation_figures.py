@@ -14,6 +14,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
 
 from treering.evaluation.figure_axes import fold, short
 from treering.evaluation.figure_data import FigureData, group_losses
@@ -123,6 +124,14 @@ def test_a_picture_names_neither_a_program_nor_a_time(tmp_path):
     draw_figures(tmp_path, evaluated())
     content = (tmp_path / "loss.png").read_bytes()
     assert not [kind for kind in (b"tEXt", b"iTXt", b"zTXt", b"tIME") if kind in content]
+
+
+@pytest.mark.parametrize("weight", ["normal", "bold"])
+def test_the_letters_are_matplotlibs_own_whatever_is_installed(weight):
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        font = findfont(FontProperties(weight=weight))
+    assert Path(font).is_relative_to(mpl.get_data_path())
 
 
 def test_a_home_that_cannot_be_written_is_not_complained_of(tmp_path):

@@ -4,7 +4,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from treering.card.claims import Evidence
-from treering.card.records import CORPUS, EVALUATION, ORDER, REVISIONS, TOKENS, TRAINING, UNIGRAM, Records
+from treering.card.records import (
+    COMPARISON,
+    CORPUS,
+    EVALUATION,
+    NUMBER_TYPES,
+    ORDER,
+    REVISIONS,
+    TOKENS,
+    TRAINING,
+    UNIGRAM,
+    Records,
+)
 from treering.errors import ClaimError
 
 _CONFIG_FIELDS = (
@@ -30,7 +41,7 @@ def refuse_contradictions(records: Records) -> None:
     Raises:
         ClaimError: When two records differ about the same thing; lists every such pair with both values.
     """
-    found = [*_in_fields(records), *_in_lists(records), *_in_verdicts(records)]
+    found = [*_in_fields(records), *_in_lists(records), *_in_verdicts(records), *_in_comparison(records)]
     if found:
         raise ClaimError(
             "the records contradict each other",
@@ -39,6 +50,25 @@ def refuse_contradictions(records: Records) -> None:
             found="; ".join(sentence for _, sentence in found),
             advice="delete the later of the two stages' folders and run the same command again",
         )
+
+
+def refuse_other_scores(records: Records) -> None:
+    """Refuse a release whose scores in its own number type are not those that its card shows.
+
+    Raises:
+        ClaimError: When one differs beyond noise.
+    """
+    if not records.holds(NUMBER_TYPES) or records.value(NUMBER_TYPES, "/agree"):
+        return
+    apart = [row for row in records.value(NUMBER_TYPES, "/metrics") if not row["agrees"]]
+    computed, released = (records.value(NUMBER_TYPES, f"/{field}") for field in ("computed", "released"))
+    raise ClaimError(
+        f"the model in {released}, as it is released, does not score what it scores in {computed}",
+        where=NUMBER_TYPES,
+        expected="differences of one standard error at most",
+        found="; ".join(f"{row['task']} {row['metric']}: {row['released']} for {row['computed']}" for row in apart),
+        advice="release it in another number type, revisions.dtype",
+    )
 
 
 _Problem = tuple[tuple[str, ...], str]
@@ -81,6 +111,26 @@ def _in_verdicts(records: Records) -> Iterator[_Problem]:
         other, verdict = records.value(EVALUATION, f"/{name}_bits_per_byte"), records.value(EVALUATION, f"/better_than_{name}")
         if verdict != (None if other is None else last < other):
             yield (EVALUATION,), f"better_than_{name} is {verdict}, at {last} against {other} bits per byte"
+
+
+def _in_comparison(records: Records) -> Iterator[_Problem]:
+    """Yield where the comparison with published scores is not one of the last revision's scores, or has counted wrong."""
+    if not records.holds(COMPARISON):
+        return
+    scored = records.value(records.main_harness, "")
+    shown = [*(task for task in scored["tasks"] if task["group"] is None), *scored["groups"]]
+    scores = {(task["task"], metric["metric"]): metric for task in shown for metric in task["metrics"]}
+    for field, other in (("revision", scored["revision"]), ("parameters", records.value(TRAINING, "/parameters"))):
+        if (value := records.value(COMPARISON, f"/{field}")) != other:
+            yield (COMPARISON,), f"its {field} is {value!r}, elsewhere {other!r}"
+    for entry in records.value(COMPARISON, "/tasks"):
+        name, reference = f"{entry['task']} {entry['metric']}", entry["reference"]
+        score = scores.get((entry["task"], entry["metric"]), {})
+        for field in ("value", "stderr", "chance", "higher_is_better"):
+            if field not in score or entry[field] != score[field]:
+                yield (COMPARISON, records.main_harness), f"{field} of {name} is {entry[field]!r}, {score.get(field)!r}"
+        if reference is not None and reference["difference"] != entry["value"] - reference["value"]:
+            yield (COMPARISON,), f"the difference of {name} is {reference['difference']!r}, not that of the two scores"
 
 
 def _named(revisions: list[dict[str, Any]]) -> str | None:

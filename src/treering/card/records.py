@@ -22,6 +22,8 @@ REVISIONS = "revisions/revisions.json"
 EVALUATION = "evaluation/evaluation.json"
 UNIGRAM = "evaluation/unigram.json"
 COMPARISON = "evaluation/comparison.json"
+OVERLAP = "evaluation/overlap/overlap.json"
+NUMBER_TYPES = "evaluation/number-types.json"
 _PLAIN_JSON = ("config.json",)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from treering.card.agreement import refuse_contradictions
+from treering.card.agreement import refuse_contradictions, refuse_other_scores
 from treering.card.checking import CLAIMS
 from treering.card.claims import Claims, Settled
 from treering.card.front_matter import front_matter
@@ -57,6 +57,7 @@ def render(records: Records) -> Settled:
         FormatError: When a record is missing or cannot be read.
     """
     refuse_contradictions(records)
+    refuse_other_scores(records)
     claims = Claims(records)
     card = claims.settle(f"{front_matter(claims)}\n{body(claims)}")
     no_open_slots(card.text, card.template, [claim.value for claim in card.claims])

@@ -75,16 +75,18 @@ def print_harness(records: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     harness = records[-1]
-    columns = ("task", "metric", "value", "± stderr", f"{harness['confidence']:.0%} interval", "chance", "without overlap")
-    tasks = Table(*columns, title=f"LM Evaluation Harness {harness['harness_version']}, {harness['revision']}")
     shown = [*(task for task in harness["tasks"] if task["group"] is None), *harness["groups"]]
+    overlap = any(task["without_overlap"] is not None for task in shown)
+    tasks = Table(title=f"LM Evaluation Harness {harness['harness_version']}, {harness['revision']}")
+    for column in ("task", "metric", "value", f"{harness['confidence']:.0%} interval", "chance", *["unseen items"] * overlap):
+        tasks.add_column(column, overflow="fold")
     for task in shown:
         apart = {metric["metric"]: metric["value"] for metric in (task["without_overlap"] or {"metrics": []})["metrics"]}
         for metric in task["metrics"]:
-            interval = "" if metric["interval"] is None else "{:.4f}–{:.4f}".format(*metric["interval"])
-            numbers = [metric[key] for key in ("value", "stderr", "chance")] + [apart.get(metric["metric"])]
-            value, stderr, chance, without = ("" if number is None else f"{number:.4f}" for number in numbers)
-            tasks.add_row(task["task"], metric["metric"], value, stderr, interval, chance, without)
+            interval = "" if metric["interval"] is None else "{:.3f}–{:.3f}".format(*metric["interval"])
+            numbers = (metric["value"], metric["chance"], apart.get(metric["metric"]))
+            value, chance, unseen = ("" if number is None else f"{number:.4f}" for number in numbers)
+            tasks.add_row(task["task"], metric["metric"], value, interval, chance, *[unseen] * overlap)
     Console().print(tasks)
     if len(records) > 1 and shown:
         Console().print(_over_training(records, [task["task"] for task in shown]))

@@ -52,9 +52,13 @@ class ItemOverlap:
 
 @dataclass(frozen=True)
 class TaskOverlap:
-    """A task's items: how many, how many have a text that is long enough to tell, and those of which words were found."""
+    """A task's items: how many, how many have a text that is long enough to tell, and those of which words were found.
+
+    `group` is the family that the task is scored with, if any.
+    """
 
     task: str
+    group: str | None
     items: int
     long_enough: int
     found: tuple[ItemOverlap, ...]
@@ -96,6 +100,7 @@ def find_items(tasks: Mapping[str, BuiltTask], text: TrainingText, words: int, p
     return [
         TaskOverlap(
             name,
+            task.definition.group,
             len(task.docs),
             sum((name, place) in items for place in range(len(task.docs))),
             tuple(_items(name, len(task.docs), items, found, held)),
@@ -114,7 +119,15 @@ def write_overlap(folder: Path, found: Sequence[TaskOverlap], words: int) -> Non
         lines = b"".join(canonical_json(item.fields()) + b"\n" for item in task.found)
         write_atomically(folder / f"{task.task}.jsonl", lines)
     body = {"words": words, "shortest": min(SHORTEST, words), "tasks": [task.fields() for task in found]}
+    body["groups"] = [_group_fields(name, found) for name in dict.fromkeys(task.group for task in found) if name is not None]
     write_record(folder / "overlap.json", *OVERLAP_RECORD, body)
+
+
+def _group_fields(name: str, found: Sequence[TaskOverlap]) -> dict[str, Any]:
+    """Return what a record says of a family's tasks together."""
+    mine = [task for task in found if task.group == name]
+    items = tuple(item for task in mine for item in task.found)
+    return TaskOverlap(name, None, sum(task.items for task in mine), sum(task.long_enough for task in mine), items).fields()
 
 
 def copy_overlap(kept: Path, folder: Path) -> dict[str, list[int]]:

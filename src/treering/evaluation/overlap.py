@@ -13,7 +13,7 @@ from treering.evaluation.training_text import CHUNK_TOKENS, Decode, TextWindow, 
 from treering.evaluation.words import hash_runs, hash_runs_at, ranges, same_runs
 from treering.provenance.progress import Task
 
-_BITS_PER_HASH = 5  # doublings: of the words that begin no gram, the table lets about one in 32 to 64 through
+_BITS_PER_HASH = 5  # doublings: of the hashes that are no gram's, a table lets less than one in 32 through
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,29 @@ def find_overlap(
     return Overlap(grams, offsets, starts[order], stops[order])
 
 
+class _Table:
+    """A few bits of many hashes: says of any hash that it is none of them, or may be one."""
+
+    def __init__(self, hashes: NDArray[np.uint64]) -> None:
+        bits = max(3, len(hashes).bit_length() + _BITS_PER_HASH)
+        self._shifts = [np.uint64(64 - bits), np.uint64(max(0, 64 - 2 * bits))]
+        self._places = np.uint64((1 << bits) - 1)
+        self._tables = [np.zeros(1 << (bits - 3), dtype=np.uint8) for _ in self._shifts]
+        for table, shift in zip(self._tables, self._shifts, strict=True):
+            places = (hashes >> shift) & self._places
+            np.bitwise_or.at(table, places >> np.uint64(3), _bit(places))
+
+    def candidates(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return the places of the hashes that may be one of them."""
+        found = np.arange(0)
+        for number, (table, shift) in enumerate(zip(self._tables, self._shifts, strict=True)):
+            places = (hashes >> shift) & self._places if number else hashes >> shift
+            passed = np.flatnonzero(table[places >> np.uint64(3)] & _bit(places))
+            found = found[passed] if number else passed
+            hashes = hashes[passed]
+        return found
+
+
 class _Search:
     """Kinds of grams, sorted by their hashes; a table of bits says which hashes of first words may be a gram's."""
 
@@ -80,19 +103,17 @@ class _Search:
         self._grams, self._hashes = grams, grams.split.hashes
         sizes = np.unique(grams.kind_words).tolist()
         self._fewest = min(sizes, default=1)
-        self._heads = np.sort(hash_runs_at(self._hashes, grams.kind_places, self._fewest))
-        self._shift = np.uint64(64 - max(3, len(self._heads).bit_length() + _BITS_PER_HASH))
-        self._table = np.zeros(1 << (61 - int(self._shift)), dtype=np.uint8)
-        places = self._heads >> self._shift
-        np.bitwise_or.at(self._table, places >> np.uint64(3), _bit(places))
+        self._table = _Table(hash_runs_at(self._hashes, grams.kind_places, self._fewest))
         self._by_words = {words: self._sorted(words) for words in sizes}
 
     def _sorted(self, words: int) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
         """Return the different hashes of the kinds with so many words, how many kinds have each, and the kinds by hash."""
         kinds = np.flatnonzero(self._grams.kind_words == words)
         hashes = hash_runs_at(self._hashes, self._grams.kind_places[kinds], words)
-        known, counts = np.unique(hashes, return_counts=True)
-        return known, counts, kinds[np.argsort(hashes)]
+        order = np.argsort(hashes)
+        hashes = hashes[order]
+        firsts = np.flatnonzero(np.diff(hashes, prepend=~hashes[:1]))
+        return hashes[firsts], np.diff(firsts, append=len(hashes)), kinds[order]
 
     def occurrences(self, window: TextWindow) -> list[NDArray[np.int64]]:
         """Return (kind, first token, last token + 1) of the grams that begin in the window, [3, occurrences], by length."""
@@ -101,10 +122,7 @@ class _Search:
 
     def _candidates(self, window: TextWindow) -> NDArray[np.int64]:
         """Return the words at which a gram may begin, going by the hash of as many words as the shortest gram has."""
-        hashes = hash_runs(window.split.hashes, self._fewest)[: window.due]
-        places = hashes >> self._shift
-        candidates = np.flatnonzero(self._table[places >> np.uint64(3)] & _bit(places))
-        return candidates[_find(self._heads, hashes[candidates])[1]]
+        return self._table.candidates(hash_runs(window.split.hashes, self._fewest)[: window.due])
 
     def _confirmed(self, window: TextWindow, candidates: NDArray[np.int64], words: int) -> NDArray[np.int64]:
         known, counts, kinds = self._by_words[words]

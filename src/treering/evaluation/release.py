@@ -15,6 +15,7 @@ from treering.evaluation.comparison import COMPARISON_RECORD, compare
 from treering.evaluation.figures import FigureData, draw_figures
 from treering.evaluation.harness import HarnessTasks, harness_version
 from treering.evaluation.harness_records import HARNESS_RECORD, harness_body, items_table
+from treering.evaluation.references import references_digest
 from treering.evaluation.scoring import ALL, Scoring, Share, Subject
 from treering.evaluation.tasks.catalogue import HELD_OUT_TASKS, EvaluationTask, find_tasks, task_digests
 from treering.evaluation.tasks.material import Material
@@ -109,6 +110,7 @@ def _reads(release: ScoredRelease, tasks: Sequence[EvaluationTask]) -> dict[str,
         **{f"tasks/{name}": digest for name, digest in task_digests(tasks).items()},
         "settings": digest_value({**settings, "tokens_per_step": release.tokens_per_step}),
         "lm_eval": digest_value(harness_version()),
+        "references": references_digest(),
     }
 
 

@@ -24,6 +24,7 @@ from treering.evaluation.harness_records import (
     number_types_body,
 )
 from treering.evaluation.heldout import HeldoutTokens, nats_of_targets, score_nats, take_heldout
+from treering.evaluation.references import references_digest
 from treering.evaluation.scoring import ALL, Scoring, Share, Subject
 from treering.evaluation.tasks.catalogue import EvaluationTask, find_tasks, task_digests
 from treering.evaluation.tasks.material import Material
@@ -87,6 +88,7 @@ def _inputs(run: RunDirectory) -> tuple[list[EvaluationTask], dict[str, str]]:
         reads |= task.reads
     if tasks:
         reads["lm_eval"] = digest_value(harness_version())
+        reads["references"] = references_digest()
     return tasks, reads
 
 

@@ -86,10 +86,11 @@ def _decode(
 ) -> tuple[bytes, NDArray[np.int64], NDArray[np.int64]]:
     """Return the text of ids, a space for each end of a document, where each id's begins, and where those spaces stand."""
     content, places = decode(ids)
-    ends = np.flatnonzero(ids == end_of_document)
+    is_end = ids == end_of_document
+    ends = np.flatnonzero(is_end)
     cuts = [0, *places[ends].tolist(), len(content)]
     text = b" ".join([content[start:stop] for start, stop in pairwise(cuts)])
-    places = places[:-1] + np.searchsorted(ends, np.arange(len(ids)))
+    places = places[:-1] + np.cumsum(is_end) - is_end
     return text, places, places[ends]
 
 

@@ -63,7 +63,7 @@ def place_of(name: str, pattern: str | None = None) -> Place | None:
 
 
 def _may_be_a_name(name: str) -> bool:
-    return 0 < len(name) <= LONGEST_NAME  and not _NEVER_IN_A_NAME.search(name)
+    return 0 < len(name) <= LONGEST_NAME and name.isprintable() and not _NEVER_IN_A_NAME.search(name)
 
 
 def _tokens(groups: dict[str, str | None]) -> int | None:

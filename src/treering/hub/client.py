@@ -124,7 +124,7 @@ def open_repository(name: str, endpoint: str | None, cache: Path) -> Repository:
         ) from error
     if endpoint is not None and not _is_address(endpoint):
         raise InputError("this is no address of a Hub", where=endpoint, expected="such as https://huggingface.co")
-    return Repository(name, None if endpoint is None else endpoint.rstrip("/"), cache)
+    return Repository(name, endpoint, cache)
 
 
 def _is_address(endpoint: str) -> bool:

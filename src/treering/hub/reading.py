@@ -43,7 +43,7 @@ class Release:
         """Return all revisions, the last, or those of some steps; where several have one step, each of them.
 
         Raises:
-            InputError: When no revision has a step.
+            InputError: When there is no revision of one of the steps.
         """
         if wanted == "all":
             return self.revisions

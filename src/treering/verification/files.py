@@ -21,7 +21,7 @@ from treering.training.run import TRAINING_RECORD, describe_training, finished_c
 from treering.verification.contents import check_order, check_tokens, check_updates
 from treering.verification.data_sets import check_index_maps_of, check_taken_over
 from treering.verification.imported import check_imported
-from treering.verification.leftovers import check_card_recipe, check_form, check_leftovers
+from treering.verification.leftovers import check_card_pictures, check_card_recipe, check_form, check_leftovers
 from treering.verification.revisions import check_revisions
 from treering.verification.verdicts import Check, Verdict
 
@@ -71,6 +71,7 @@ def _looks(recipe: Recipe) -> Iterator[tuple[str, tuple[str, ...], _Look]]:
         yield "step 0: the recipe's first weights", trained, _first_weights
     yield "revisions: each is its checkpoint's, byte by byte", (*trained, "revisions"), check_revisions
     yield "card: its recipe is the run's", ("card",), check_card_recipe
+    yield "card: its pictures are the evaluation's", ("card", "evaluation"), check_card_pictures
     yield "card: every number follows from its record", STAGES, check_claims
 
 

@@ -8,6 +8,7 @@ from treering.config.digests import STAGES, resolved
 from treering.config.run_directory import RECIPE, RunDirectory
 from treering.config.yaml_text import write_yaml
 from treering.errors import FormatError, IntegrityError, ManifestError
+from treering.evaluation.figure_data import FIGURES
 from treering.provenance.canonical import record_bytes
 from treering.provenance.manifests import MANIFEST, list_files, read_manifest
 
@@ -17,6 +18,7 @@ _KNOWN = frozenset({RECIPE, "observe", "verification", *STAGES})
 _NO_RECORDS = frozenset(
     {"config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors.index.json"}
 )
+_DRAWN = ("card", "evaluation")
 _MADE_WHOLE = ("corpus", "tokens", "order", "card")
 
 
@@ -43,6 +45,23 @@ def check_card_recipe(run: RunDirectory) -> None:
         IntegrityError: When it is another.
     """
     _refuse_other_text(run.stage("card") / RECIPE, published_recipe(run.recipe))
+
+
+def check_card_pictures(run: RunDirectory) -> None:
+    """Look whether the pictures beside the card are the evaluation's.
+
+    Raises:
+        IntegrityError: When one is another.
+        ManifestError: When one is missing, or one too many.
+    """
+    card, evaluation = ({path.name: path.read_bytes() for path in (run.stage(stage) / FIGURES).glob("*")} for stage in _DRAWN)
+    if card.keys() != evaluation.keys():
+        odd = sorted(card.keys() ^ evaluation.keys())
+        raise ManifestError(
+            "the card's pictures are not the evaluation's", where=run.stage("card") / FIGURES, found=", ".join(odd)
+        )
+    if other := [name for name in sorted(card) if card[name] != evaluation[name]]:
+        raise IntegrityError("this picture is not the evaluation's", where=run.stage("card") / FIGURES / other[0])
 
 
 def check_form(folder: Path) -> None:

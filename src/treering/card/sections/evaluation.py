@@ -8,6 +8,7 @@ from treering.card.markdown import link, table
 from treering.card.records import EVALUATION, REVISIONS, TOKENS, UNIGRAM, harness_record
 from treering.card.sections.commentary import commentary
 from treering.card.sections.introduction import title
+from treering.card.sections.overlap import number_types, overlap
 from treering.card.sections.pictures import pictures
 
 _SHOWN_REVISIONS = 24
@@ -33,7 +34,9 @@ def evaluation(claims: Claims) -> str:
             "",
             _scores(claims),
             "",
+            *number_types(claims),
             *commentary(claims, list(_metrics(claims))),
+            *overlap(claims, shown_tasks(claims)),
             *_over_training(claims),
             *pictures(claims, shown_tasks(claims)),
             "",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from card_making import change_record, lay_out_run, recipe_with_card, seal
+from card_making import PARAMETERS, change_record, lay_out_run, recipe_with_card, seal
 
 from treering.card.checking import check_claims
 from treering.card.stage import write_card
@@ -112,7 +112,8 @@ def test_of_a_single_revision_one_loss_is_told(tmp_path, quickstart):
 def test_other_models_scores_are_named_where_they_are_drawn(tmp_path, quickstart):
     run = make_run(tmp_path / "run", recipe_with_card(quickstart))
     curve = {"model": "pythia-14m", "task": "loss", "metric": "acc", "points": []}
-    write_record(run.stage("evaluation") / "comparison.json", "comparison", 1, {"tasks": [], "curves": [curve]})
+    about = {"revision": "step512", "parameters": PARAMETERS, "tasks": [], "curves": [curve]}
+    write_record(run.stage("evaluation") / "comparison.json", "comparison", 1, about)
     seal(run)
     write_card(run)
     check_claims(run)

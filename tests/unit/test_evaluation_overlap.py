@@ -198,6 +198,16 @@ def test_twice_is_once() -> None:
         assert getattr(one, name).dtype == np.int64
 
 
+@pytest.mark.parametrize("token_type", ["<u2", "<i4"])
+def test_token_files_of_either_type_are_read_where_they_lie(tmp_path: Path, token_type: str) -> None:
+    tokens, pieces = spell([spaced(FILLER), spaced(SENTENCE)])
+    tokens.astype(token_type).tofile(tmp_path / "tokens.bin")
+    mapped = np.memmap(tmp_path / "tokens.bin", token_type, "r")
+    with SILENCE.task("") as watched:
+        found = find_overlap(grams_of([" ".join(SENTENCE)]), mapped, decode_with(pieces), END, watched, 5)
+    assert in_words(found) == {(0, 0): [(7, 20)]}
+
+
 def peak_bytes(tokens: NDArray[np.integer], pieces: list[bytes]) -> int:
     """The most memory that looking through tokens takes, in chunks of 1,000."""
     grams = grams_of([" ".join(SENTENCE)])

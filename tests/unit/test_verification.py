@@ -102,7 +102,7 @@ def test_the_files_of_an_untouched_run_hold_and_what_is_absent_is_not_run(run: R
     absent = ("revisions", "evaluation", "card")
     for name, verdict in found.items():
         assert verdict == (Verdict.NOT_RUN if name.startswith(absent) else Verdict.REPRODUCED), name
-    assert len(found) == 18
+    assert len(found) == 19
 
 
 @pytest.mark.parametrize("stage", ["corpus", "tokens", "order", "checkpoints", "training"])

@@ -13,7 +13,8 @@ from treering.evaluation.training_text import CHUNK_TOKENS, Decode, TextWindow, 
 from treering.evaluation.words import hash_runs, hash_runs_at, ranges, same_runs
 from treering.provenance.progress import Task
 
-_BITS_PER_HASH = 5  # doublings: of the hashes that are no gram's, a table lets less than one in 32 through
+_BITS_PER_HASH = 5  # doublings: of the hashes that are none of a sieve's, it lets less than one in 32 through
+_SECOND_BITS = np.uint64(24)  # how far the bits that the second sieve looks at lie below the first's
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ def find_overlap(
         end_of_document: The id that ends documents.
         watched: Advanced by the tokens done.
         chunk_tokens: Tokens looked at at once; changes nothing that is found.
+
+    Exact:
+        Every occurrence and nothing else: hashes choose what is compared, byte by byte.
     """
     search, found = _Search(grams), [np.zeros((3, 0), dtype=np.int64)]
     longest = int(grams.kind_words.max(initial=1))
@@ -73,47 +77,44 @@ def find_overlap(
     return Overlap(grams, offsets, starts[order], stops[order])
 
 
-class _Table:
-    """A few bits of many hashes: says of any hash that it is none of them, or may be one."""
+class _Sieve:
+    """A bit for each value that the highest bits of a hash can have, set where one of some hashes has it."""
 
     def __init__(self, hashes: NDArray[np.uint64]) -> None:
         bits = max(3, len(hashes).bit_length() + _BITS_PER_HASH)
-        self._shifts = [np.uint64(64 - bits), np.uint64(max(0, 64 - 2 * bits))]
-        self._places = np.uint64((1 << bits) - 1)
-        self._tables = [np.zeros(1 << (bits - 3), dtype=np.uint8) for _ in self._shifts]
-        for table, shift in zip(self._tables, self._shifts, strict=True):
-            places = (hashes >> shift) & self._places
-            np.bitwise_or.at(table, places >> np.uint64(3), _bit(places))
+        self._shift, self._bits = np.uint64(64 - bits), np.zeros(1 << bits - 3, dtype=np.uint8)
+        values = hashes >> self._shift
+        np.bitwise_or.at(self._bits, values >> np.uint64(3), _bit(values))
 
-    def candidates(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    def passed(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the places of the hashes that may be one of them."""
-        found = np.arange(0)
-        for number, (table, shift) in enumerate(zip(self._tables, self._shifts, strict=True)):
-            places = (hashes >> shift) & self._places if number else hashes >> shift
-            passed = np.flatnonzero(table[places >> np.uint64(3)] & _bit(places))
-            found = found[passed] if number else passed
-            hashes = hashes[passed]
-        return found
+        values = hashes >> self._shift
+        return np.flatnonzero(self._bits[values >> np.uint64(3)] & _bit(values))
+
+
+def _bit(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    return np.left_shift(np.uint8(1), (values & np.uint64(7)).astype(np.uint8))
 
 
 class _Search:
-    """Kinds of grams, sorted by their hashes; a table of bits says which hashes of first words may be a gram's."""
+    """Kinds of grams by the hash of all their words, and two sieves by that of as many words as the shortest has."""
 
     def __init__(self, grams: Grams) -> None:
         self._grams, self._hashes = grams, grams.split.hashes
         sizes = np.unique(grams.kind_words).tolist()
         self._fewest = min(sizes, default=1)
-        self._table = _Table(hash_runs_at(self._hashes, grams.kind_places, self._fewest))
+        hashes = hash_runs_at(self._hashes, grams.kind_places, self._fewest)
+        self._first, self._second = _Sieve(hashes), _Sieve(hashes << _SECOND_BITS)
         self._by_words = {words: self._sorted(words) for words in sizes}
 
-    def _sorted(self, words: int) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return the different hashes of the kinds with so many words, how many kinds have each, and the kinds by hash."""
+    def _sorted(self, words: int) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return each hash of the kinds with so many words, its kinds [first, first + count) in the order told, and that."""
         kinds = np.flatnonzero(self._grams.kind_words == words)
         hashes = hash_runs_at(self._hashes, self._grams.kind_places[kinds], words)
         order = np.argsort(hashes)
         hashes = hashes[order]
         firsts = np.flatnonzero(np.diff(hashes, prepend=~hashes[:1]))
-        return hashes[firsts], np.diff(firsts, append=len(hashes)), kinds[order]
+        return hashes[firsts], firsts, np.diff(firsts, append=len(hashes)), kinds[order]
 
     def occurrences(self, window: TextWindow) -> list[NDArray[np.int64]]:
         """Return (kind, first token, last token + 1) of the grams that begin in the window, [3, occurrences], by length."""
@@ -121,27 +122,19 @@ class _Search:
         return [self._confirmed(window, candidates, words) for words in self._by_words]
 
     def _candidates(self, window: TextWindow) -> NDArray[np.int64]:
-        """Return the words at which a gram may begin, going by the hash of as many words as the shortest gram has."""
-        return self._table.candidates(hash_runs(window.split.hashes, self._fewest)[: window.due])
+        """Return the words of the window at which a gram may begin."""
+        hashes = hash_runs(window.split.hashes, self._fewest)[: window.due]
+        passed = self._first.passed(hashes)
+        return passed[self._second.passed(hashes[passed] << _SECOND_BITS)]
 
     def _confirmed(self, window: TextWindow, candidates: NDArray[np.int64], words: int) -> NDArray[np.int64]:
-        known, counts, kinds = self._by_words[words]
+        known, firsts, counts, kinds = self._by_words[words]
         places = candidates[candidates + words <= len(window.split)]
-        at, found = _find(known, hash_runs_at(window.split.hashes, places, words))
-        at, places = at[found], places[found]
-        places, kinds = np.repeat(places, counts[at]), kinds[ranges((np.cumsum(counts) - counts)[at], counts[at])]
+        hashes = hash_runs_at(window.split.hashes, places, words)
+        at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+        counts = np.where(known[at] == hashes, counts[at], 0)
+        places, kinds = np.repeat(places, counts), kinds[ranges(firsts[at], counts)]
         within = window.within_documents(places, words)
         places, kinds = places[within], kinds[within]
         same = same_runs(window.split, places, self._grams.split, self._grams.kind_places[kinds], words)
         return np.stack([kinds[same], *window.tokens_of(places[same], words)])
-
-
-def _find(known: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return where hashes are among sorted ones, and whether they are."""
-    at = np.searchsorted(known, hashes)
-    at = np.minimum(at, len(known) - 1)
-    return at, known[at] == hashes
-
-
-def _bit(places: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    return np.left_shift(np.uint8(1), (places & np.uint64(7)).astype(np.uint8))

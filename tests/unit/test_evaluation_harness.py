@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import lm_eval.api.task
 import lm_eval.models.huggingface
 import lm_eval.utils
@@ -62,6 +63,7 @@ def test_the_harness_writes_nothing_and_leaves_everything_as_it_was(
         lm_eval.api.task.tqdm,
         lm_eval.models.huggingface.tqdm,
         logging.getLogger("lm_eval").level,
+        datasets.are_progress_bars_disabled(),
         sys.stdout,
     )
     items = [{"question": "word " * 150, "choices": ["a", "b"], "answer": 0}]
@@ -76,6 +78,7 @@ def test_the_harness_writes_nothing_and_leaves_everything_as_it_was(
         lm_eval.api.task.tqdm,
         lm_eval.models.huggingface.tqdm,
         logging.getLogger("lm_eval").level,
+        datasets.are_progress_bars_disabled(),
         sys.stdout,
     )
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,54 @@ def test_samples_are_kept_where_the_recipe_wants_them_and_change_no_score(run: R
         harness = record(run, f"harness/step{step}.json")
         assert sum(sample["acc"] for sample in samples) / len(samples) == harness["tasks"][1]["metrics"][0]["value"]
         assert harness == record(without, f"harness/step{step}.json")
+
+
+def test_tasks_of_every_kind_score_the_same_after_another_revision_as_alone(run: RunDirectory, tmp_path: Path) -> None:
+    generating = write_task(
+        tmp_path / "generating",
+        COLOURS,
+        task="generating",
+        output_type="generate_until",
+        doc_to_choice=None,
+        doc_to_target="{{choices[answer]}}",
+        generation_kwargs={"until": ["."], "max_gen_toks": 4},
+        metric_list=[{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    )
+    rows = write_items(tmp_path / "arc_easy.jsonl", "arc_easy", 6)
+    tasks = ("heldout_perplexity", str(generating), "arc_easy")
+    all_of_them = with_evaluation(run, tasks=tasks, data={"arc_easy": str(rows)}, samples=True)
+    shutil.copytree(run.path, tmp_path / "other")
+    alone = with_evaluation(
+        RunDirectory(tmp_path / "other", run.recipe), tasks=tasks, data={"arc_easy": str(rows)}, samples=True, revisions="last"
+    )
+    evaluate(all_of_them)
+    evaluate(alone)
+    assert record(all_of_them, "harness/step4.json") == record(alone, "harness/step4.json")
+    for task in ("heldout_perplexity", "generating", "arc_easy"):
+        samples = f"samples/step4/{task}.jsonl"
+        assert (all_of_them.stage("evaluation") / samples).read_bytes() == (alone.stage("evaluation") / samples).read_bytes()
+
+
+def test_the_bar_ends_where_it_said(run: RunDirectory) -> None:
+    seen: dict[str, list[float]] = {}
+
+    class Counting:
+        @contextmanager
+        def task(self, description: str, total: float | None = None, unit: str = "") -> Iterator[Any]:
+            seen[description] = [total or 0, 0]
+
+            class Watched:
+                def advance(self, amount: float = 1) -> None:
+                    seen[description][1] += amount
+
+                def note(self, text: str) -> None:
+                    pass
+
+            yield Watched()
+
+    evaluate(with_evaluation(run, tasks=("heldout_perplexity", "number_agreement")), Counting())
+    assert sorted(seen) == ["evaluation harness", "held-out text", "training text"]
+    assert all(total == done > 0 for total, done in seen.values())
 
 
 def test_a_release_in_another_number_type_is_scored_in_it_too(run: RunDirectory) -> None:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from types import ModuleType
 from typing import Any
 
+import datasets
 import evaluate
 import jinja2
 import lm_eval.api.model
@@ -220,6 +221,9 @@ def _quiet_harness() -> Iterator[None]:
             stack.enter_context(_replaced(module, "tqdm", _hidden_bar))
         stack.enter_context(_replaced(lm_eval.utils, "env", sandbox))
         stack.enter_context(_replaced(evaluate, "load", _refuse_code))
+        if not datasets.are_progress_bars_disabled():
+            datasets.disable_progress_bars()
+            stack.callback(datasets.enable_progress_bars)
         logger = logging.getLogger("lm_eval")
         stack.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL)

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from treering.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from treering.config.run_directory import RunDirectory
 
 
@@ -57,47 +55,51 @@ def read_harness(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def print_evaluation(record: dict[str, Any]) -> None:
     """Print what `read_evaluation` returned as tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    held_out = Table("revision", "loss (nats)", "perplexity", "bits per byte", title="Held-out text")
-    for row in record["revisions"]:
-        held_out.add_row(row["name"], f"{row['loss_nats']:.4f}", f"{row['perplexity']:.2f}", f"{row['bits_per_byte']:.4f}")
-    held_out.add_section()
-    held_out.add_row("unigram model", "", "", f"{record['unigram_bits_per_byte']:.4f}")
-    Console().print(held_out)
+    rows = [
+        (row["name"], f"{row['loss_nats']:.4f}", f"{row['perplexity']:.2f}", f"{row['bits_per_byte']:.4f}")
+        for row in record["revisions"]
+    ]
+    rows.append(("unigram model", "", "", f"{record['unigram_bits_per_byte']:.4f}"))
+    _print_table("Held-out text", ("revision", "loss (nats)", "perplexity", "bits per byte"), rows)
     print_harness(record["harness"])
 
 
 def print_harness(records: list[dict[str, Any]]) -> None:
-    """Print the last revision's scores with the harness, and the first metric of each task over training."""
-    from rich.console import Console
-    from rich.table import Table
+    """Print the last revision's scores with the harness, and the first metric of each task over training.
 
+    Where items were trained on, `unseen` is the score of the others.
+    """
     harness = records[-1]
     shown = [*(task for task in harness["tasks"] if task["group"] is None), *harness["groups"]]
     overlap = any(task["without_overlap"] is not None for task in shown)
-    tasks = Table(title=f"LM Evaluation Harness {harness['harness_version']}, {harness['revision']}")
-    for column in ("task", "metric", "value", f"{harness['confidence']:.0%} interval", "chance", *["unseen items"] * overlap):
-        tasks.add_column(column, overflow="fold")
-    for task in shown:
-        apart = {metric["metric"]: metric["value"] for metric in (task["without_overlap"] or {"metrics": []})["metrics"]}
-        for metric in task["metrics"]:
-            interval = "" if metric["interval"] is None else "{:.3f}–{:.3f}".format(*metric["interval"])
-            numbers = (metric["value"], metric["chance"], apart.get(metric["metric"]))
-            value, chance, unseen = ("" if number is None else f"{number:.4f}" for number in numbers)
-            tasks.add_row(task["task"], metric["metric"], value, interval, chance, *[unseen] * overlap)
-    Console().print(tasks)
+    columns = ("task", "metric", "value", f"{harness['confidence']:.0%} interval", "chance", *["unseen"] * overlap)
+    rows = [_score(task, metric)[: len(columns)] for task in shown for metric in task["metrics"]]
+    _print_table(f"LM Evaluation Harness {harness['harness_version']}, {harness['revision']}", columns, rows)
     if len(records) > 1 and shown:
-        Console().print(_over_training(records, [task["task"] for task in shown]))
+        names = [task["task"] for task in shown]
+        metrics = [{task["task"]: task["metrics"][0] for task in (*record["tasks"], *record["groups"])} for record in records]
+        columns = ("revision", *(f"{name} {metrics[0][name]['metric']}" for name in names))
+        values = ([f"{found[name]['value']:.4f}" for name in names] for found in metrics)
+        rows = [(record["revision"], *row) for record, row in zip(records, values, strict=True)]
+        _print_table("Over training", columns, rows)
 
 
-def _over_training(records: list[dict[str, Any]], names: list[str]) -> "Table":
-    """Return the first metric of each task at each revision."""
+def _score(task: dict[str, Any], metric: dict[str, Any]) -> tuple[str, ...]:
+    apart = {other["metric"]: other["value"] for other in (task["without_overlap"] or {"metrics": []})["metrics"]}
+    interval = "" if metric["interval"] is None else "{:.3f}–{:.3f}".format(*metric["interval"])
+    numbers = (metric["value"], metric["chance"], apart.get(metric["metric"]))
+    value, chance, unseen = ("" if number is None else f"{number:.4f}" for number in numbers)
+    return task["task"], metric["metric"], value, interval, chance, unseen
+
+
+def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table as narrow as its words allow; of what is wider than the terminal nothing is cut."""
+    from rich.console import Console
     from rich.table import Table
 
-    found = [{task["task"]: task["metrics"][0] for task in (*record["tasks"], *record["groups"])} for record in records]
-    table = Table("revision", *(f"{name} {found[0][name]['metric']}" for name in names), title="Over training")
-    for record, metrics in zip(records, found, strict=True):
-        table.add_row(record["revision"], *(f"{metrics[name]['value']:.4f}" for name in names))
-    return table
+    table = Table(title=f"\n{title}", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

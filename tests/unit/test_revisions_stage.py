@@ -192,7 +192,11 @@ def with_card(exported, tmp_path):
     evidence = [{"record": record, "field": field} for record, field in records.items()]
     claim = {"sentence": "x", "value": "x", "form": "count", "evidence": evidence}
     write_record(run.stage("card") / "claims.json", "claims", 1, {"card_digest": "x", "claims": [claim]})
-    run.seal(run.stage("card"), "card", {})
+    (run.stage("card") / "figures").mkdir()
+    (run.stage("card") / "figures" / "loss.png").write_bytes(b"a picture")
+    run.stage("evaluation").mkdir()
+    for stage in ("evaluation", "card"):
+        run.seal(run.stage(stage), stage, {})
     return run
 
 
@@ -212,6 +216,11 @@ def test_main_holds_the_card_and_the_records_that_its_numbers_follow_from(with_c
     assert (main / "tokens" / "tokens.json").read_bytes() == (with_card.stage("tokens") / "tokens.json").read_bytes()
     assert (main / "README.md").read_text() == "# tiny\n"
     assert (main / "recipe.yaml").read_text() == "name: published\n"  # the card's, not the run's own with what was watched
+    assert (main / "figures" / "loss.png").read_bytes() == b"a picture"
+    for name in ("training/ledger.jsonl", "checkpoints/manifest.json", "revisions/step12/revision.json", "card/manifest.json"):
+        assert (main / name).read_bytes() == (with_card.path / name).read_bytes()
+    assert not list(main.rglob("*.bin"))
+    assert [path.name for path in main.rglob("*.safetensors")] == ["model.safetensors"]
 
 
 @pytest.mark.parametrize("name", ["../../../elsewhere", "step01", "main"])

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
-from treering.errors import FormatError, InputError
-from treering.provenance.canonical import canonical_json, read_record
+from treering.errors import InputError
+from treering.provenance.canonical import canonical_json
 from treering.provenance.files import held, storage_errors, sync_tree, write_atomically
 from treering.provenance.progress import SILENCE, Progress
-from treering.revisions.records import read_revisions
+from treering.revisions.branches import MAIN, branches_of
 
 _MARKER = ".treering"
 # What the Hub keeps as large files is addressed by SHA-256, the rest by git's SHA-1, which is only a name here.
@@ -40,20 +40,16 @@ def install(run: RunDirectory, repository: str, cache: Path, progress: Progress 
         StorageError: When the cache cannot be written.
     """
     run.reads("revisions", "card")
-    record = read_revisions(run.stage("revisions"))
+    branches = branches_of(run)
     folder = cache / ("models--" + repository.replace("/", "--"))
-    names = [revision["name"] for revision in record["revisions"]]
     _refuse_foreign(folder)
-    with held(folder), storage_errors(folder), progress.task("install", len(names) + 1, "branches") as task:
+    with held(folder), storage_errors(folder), progress.task("install", len(branches), "branches") as task:
         write_atomically(folder / _MARKER, run_digest(run.recipe).encode())
-        for name in names:
-            _install_branch(folder, name, _files(run.stage("revisions") / name))
+        for name, files in branches.items():
+            _install_branch(folder, name, files)
             task.advance()
-        last = _files(run.stage("revisions") / record["main"])
-        _install_branch(folder, "main", last | _evidence(run) | _files(run.stage("card")))
-        task.advance()
-        _remove_stale_branches(folder, {"main", *names})
-    return Installed(folder, ("main", *names))
+        _remove_stale_branches(folder, set(branches))
+    return Installed(folder, (MAIN, *(name for name in branches if name != MAIN)))
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -74,24 +70,6 @@ def _remove_stale_branches(folder: Path, names: set[str]) -> None:
     for branch in sorted((folder / "refs").iterdir()):
         if branch.name not in names:
             branch.unlink()
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    return {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and path.name != "manifest.json"}
-
-
-def _evidence(run: RunDirectory) -> dict[str, Path]:
-    """Return the records that the card's claims follow from, by their paths in the run.
-
-    Raises:
-        FormatError: When the claims name a file outside the run.
-    """
-    claims = read_record(run.stage("card") / "claims.json", "claims", 1)["claims"]
-    names = sorted({str(evidence["record"]) for claim in claims for evidence in claim["evidence"]})
-    root = run.path.resolve()
-    if outside := [name for name in names if not (root / name).resolve().is_relative_to(root)]:
-        raise FormatError("the claims name a file outside the run", where=run.stage("card") / "claims.json", found=outside[0])
-    return {name: run.path / name for name in names}
 
 
 def _install_branch(folder: Path, branch: str, files: dict[str, Path]) -> None:

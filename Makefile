@@ -8,7 +8,7 @@ PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11
 SUITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 NEEDS := treering needs Python 3.11 or newer, with pip and venv; none of these is one: $(PYTHONS)
 
-BENCHMARKS := bench-train bench-memory bench-order bench-neox-order bench-tokens bench-growth bench-checkpoints
+BENCHMARKS := bench-train bench-memory bench-order bench-neox-order bench-tokens bench-growth bench-checkpoints bench-contamination
 
 .PHONY: demo test docs lint clean bench-plots $(BENCHMARKS)
 .DELETE_ON_ERROR:

@@ -135,6 +135,22 @@ def _tokens(run: Run) -> str:
     return _table(["", "MB/s", "× the plain loop"], cells, title)
 
 
+def _contamination(run: Run) -> str:
+    settings = run["settings"]
+    cells = [
+        [
+            row["contestant"],
+            _ranged(row["mb_per_second"], ".1f"),
+            f"{row['ratio']:.1f}",
+            f"{row['ready_seconds']['median']:.2f}",
+        ]
+        for row in run["rows"]
+    ]
+    title = f"{settings['words']} words, whole texts from {settings['shortest']}: {settings['grams']:,} n-grams"
+    told = f"{title} of {settings['items']:,} items in {settings['megabytes']} MB"
+    return _table(["", "MB/s", "× the plain loop", "ready, s"], cells, told)
+
+
 def _checkpoints(run: Run) -> str:
     cells = [
         [
@@ -225,5 +241,12 @@ SECTIONS: dict[str, tuple[str, str, str, Callable[[Run], str]]] = {
         "make bench-checkpoints",
         "*Held up*: until the loop may go on; *in all*: what the loop's products take longer. Medians (range).",
         _checkpoints,
+    ),
+    "contamination": (
+        "Looking for evaluation items in the training text",
+        "make bench-contamination",
+        "Both the plain loop and treering tell every occurrence's tokens, and the same ones; *ready*: items taken in. "
+        "Medians (range).",
+        _contamination,
     ),
 }

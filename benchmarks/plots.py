@@ -1,4 +1,4 @@
-"""A picture of each benchmark's last results, `docs/benchmarks/*.svg`: `make bench-plots`; needs matplotlib.
+"""A picture of each benchmark's last results, `docs/benchmarks/*.svg`: `make bench-plots`.
 
 Each picture names the digest of what it was drawn from, so that a test sees one that is out of date.
 """
@@ -107,6 +107,13 @@ def checkpoints(runs: list[dict[str, Any]]) -> None:
         axes.set(title=run["settings"]["model"], xlabel="the loop held up, s")
 
 
+def contamination(runs: list[dict[str, Any]]) -> None:
+    _, panels = plt.subplots(1, len(runs), figsize=(3.6 * len(runs), 2.4), squeeze=False)
+    for axes, run in zip(panels[0], runs, strict=True):
+        bars(axes, [row["contestant"] for row in run["rows"]], *ranged(run["rows"], "mb_per_second"))
+        axes.set(title=f"{run['settings']['shortest']} to {run['settings']['words']} words", xlabel="MB/s")
+
+
 DRAWN = {
     "training": training,
     "memory": memory,
@@ -115,6 +122,7 @@ DRAWN = {
     "tokens": tokens,
     "growth": growth,
     "checkpoints": checkpoints,
+    "contamination": contamination,
 }
 
 

@@ -10,7 +10,7 @@ from treering.evaluation.overlap import Overlap
 from treering.evaluation.training_text import Decode
 
 END = 0  # the id that ends documents here
-WORD = re.compile("[0-9a-z\u00c0-\u1fff\u2070-\u2fff\u3040-\U0010ffff]+")
+WORD = re.compile("[0-9a-z\u00c0-\u1fff\u2070-\u2fff\u3040-\ufeff\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\U0010ffff]+")
 Found = dict[tuple[int, int], list[tuple[int, int]]]
 
 

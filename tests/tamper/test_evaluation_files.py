@@ -71,7 +71,7 @@ def test_a_change_in_what_is_read_is_seen(run: RunDirectory, path: str) -> None:
 
 def test_a_score_left_by_an_interruption_that_is_not_whole_is_refused(run: RunDirectory) -> None:
     shutil.rmtree(run.stage("evaluation"))
-    for pattern, content in (("heldout.*/step0.json", "heldout"), ("harness/step0.*/*.json", "harness-score")):
+    for pattern, content in (("heldout/step0.*/score.json", "heldout"), ("harness/step0.*/*.json", "harness-score")):
         [kept] = (run.path / ".evaluation.working").glob(pattern)
         whole = kept.read_bytes()
         kept.write_bytes(f'{{"format": "treering/{content}"'.encode())

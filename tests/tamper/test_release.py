@@ -52,7 +52,8 @@ def seen(path: Path, stage: str | None = None) -> set[str]:
 
 
 def release_files(run: RunDirectory) -> list[str]:
-    return sorted(path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file())
+    found = (path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file())
+    return sorted(path for path in found if not path.startswith("."))  # at work, and in no release
 
 
 def flips(run: RunDirectory) -> Iterator[tuple[str, int, int]]:

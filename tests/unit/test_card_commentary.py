@@ -67,10 +67,21 @@ def make_run(
     ]
     for record in records:
         write_record(scores / f"{record['revision']}.json", "harness", 1, record)
-    if tokens is not None and (body := compare(records, {f"step{step}": tokens for step in steps}, PARAMETERS)):
-        write_record(run.stage("evaluation") / "comparison.json", *COMPARISON_RECORD, body)
+    if tokens is not None:
+        trained_on(run, tokens)
+        if body := compare(records, {f"step{step}": tokens for step in steps}, PARAMETERS):
+            write_record(run.stage("evaluation") / "comparison.json", *COMPARISON_RECORD, body)
     seal(run)
     return run
+
+
+def trained_on(run: RunDirectory, tokens: int) -> None:
+    """Have the records say that every revision had been trained on so many tokens."""
+    path = run.stage("revisions") / "revisions.json"
+    body = read_record(path, "revisions", 1)
+    for revision in body["revisions"]:
+        revision["tokens"] = tokens
+    write_record(path, "revisions", 1, body)
 
 
 def card_of(run: RunDirectory) -> str:

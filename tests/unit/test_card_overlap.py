@@ -16,7 +16,13 @@ from treering.provenance.canonical import read_record, write_record
 
 def entry(task: str, items: int, long_enough: int, in_corpus: int, trained_on: int) -> dict[str, Any]:
     counts = {"items": items, "long_enough": long_enough, "in_corpus": in_corpus, "trained_on": trained_on}
-    return {"task": task, **counts, "first_step": 3 if trained_on else None, "last_step": 8 if trained_on else None}
+    return {
+        "task": task,
+        "group": None,
+        **counts,
+        "first_step": 3 if trained_on else None,
+        "last_step": 8 if trained_on else None,
+    }
 
 
 @pytest.fixture
@@ -30,8 +36,12 @@ def run(tmp_path: Path, quickstart: str) -> RunDirectory:
         1,
         {"words": 13, "shortest": 8, "tasks": tasks, "groups": []},
     )
+    batches = [2, 1, 1, 0]
+    lines = [{"item": item, "batches": held, "steps": [3] * (held > 0)} for item, held in enumerate(batches)]
+    listed = made.stage("evaluation") / "overlap" / "number_agreement.jsonl"
+    listed.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     metric = {
-        "metric": "acc",
+        "metricmetric": "acc",
         "value": 0.7103,
         "stderr": 0.0228,
         "interval": [0.66, 0.75],
@@ -48,6 +58,7 @@ def run(tmp_path: Path, quickstart: str) -> RunDirectory:
         "computed": 0.7125,
         "released": 0.71,
         "differs_by": 0.11,
+        "part": 0.0035,
         "agrees": True,
     }
     about = {"revision": "step512", "computed": "float32", "released": "bfloat16", "metrics": [types]}
@@ -56,6 +67,15 @@ def run(tmp_path: Path, quickstart: str) -> RunDirectory:
     )
     seal(made)
     return made
+
+
+def change(path: Path, pointer: tuple[Any, ...], value: Any) -> None:
+    """Put another value into a record."""
+    body = part = json.loads(path.read_bytes())
+    for key in pointer[:-1]:
+        part = part[key]
+    part[pointer[-1]] = value
+    path.write_text(json.dumps(body), encoding="utf-8")
 
 
 def card_of(run: RunDirectory) -> str:
@@ -94,6 +114,25 @@ def test_a_release_that_scores_otherwise_in_its_own_number_type_gets_no_card(run
 
 
 @pytest.mark.parametrize(
+    ("record", "pointer", "value", "problem"),
+    [
+        ("overlap/overlap.json", ("tasks", 0, "in_corpus"), 5, r"number_agreement: 5 and 3 items, listed \(4, 3\)"),
+        ("harness/step512.json", ("tasks", 0, "without_overlap", "samples"), 396, "397 items were not trained on"),
+        ("overlap/overlap.json", ("groups",), [entry("x", 1, 1, 0, 0)], "families"),
+        ("number-types.json", ("metrics", 0, "computed"), 0.9, "in one alone"),
+        ("number-types.json", ("agree",), False, "not what all metrics say"),
+    ],
+)
+def test_records_that_do_not_follow_from_each_other_give_no_card(
+    run: RunDirectory, record: str, pointer: tuple[Any, ...], value: Any, problem: str
+) -> None:
+    change(run.stage("evaluation") / record, pointer, value)
+    seal(run)
+    with pytest.raises(ClaimError, match=problem):
+        write_card(run)
+
+
+@pytest.mark.parametrize(
     ("record", "pointer", "value"),
     [
         ("evaluation/overlap/overlap.json", ("tasks", 0, "trained_on"), 0),
@@ -104,11 +143,6 @@ def test_a_release_that_scores_otherwise_in_its_own_number_type_gets_no_card(run
 )
 def test_an_altered_number_is_seen(run: RunDirectory, record: str, pointer: tuple[Any, ...], value: Any) -> None:
     card_of(run)
-    path = run.path / record
-    body = part = json.loads(path.read_bytes())
-    for key in pointer[:-1]:
-        part = part[key]
-    part[pointer[-1]] = value
-    path.write_text(json.dumps(body), encoding="utf-8")
+    change(run.path / record, pointer, value)
     with pytest.raises(ClaimError):
         check_claims(run)

@@ -52,7 +52,11 @@ def test_a_release_is_scored_into_a_folder_of_its_own(treering, run, tmp_path):
     [
         ((), "say what to score"),
         (("RUN", "--release", "RUN"), "say what to score"),
-        (("RUN", "--tasks", "sciq"), "a run's tasks are those of its recipe"),
+        (("RUN", "--tasks", "sciq"), "what a run is scored on is said by its recipe"),
+        (("RUN", "--revisions", "last"), "--revisions: what a run is scored on is said by its recipe"),
+        (("RUN", "--num-fewshot", "0"), "--num-fewshot: what a run is scored on is said by its recipe"),
+        (("RUN", "--device", "cpu"), "--device: what a run is scored on is said by its recipe"),
+        (("--release", "RUN", "--tasks", " , "), "say which tasks"),
         (("RUN", "--share", "2/2"), "no part of the work"),
         (("RUN", "--share", "one"), "no part of the work"),
         (("--release", "RUN"), "say which tasks"),

@@ -71,7 +71,8 @@ def test_an_item_that_was_trained_on_is_found_with_its_batches(run: RunDirectory
     assert (about["items"], about["long_enough"], about["in_corpus"], about["trained_on"]) == (4, 4, 2, 1)
     assert [item["item"] for item in found] == [1, 2]
     assert first in found[0]["steps"]
-    assert found[1]["steps"] == []
+    assert (found[1]["steps"], found[1]["batches"], found[1]["last_step"]) == ([], 0, None)
+    assert (found[0]["batches"], found[0]["last_step"]) == (len(found[0]["steps"]), found[0]["steps"][-1])
     assert (about["first_step"], about["last_step"]) == (found[0]["steps"][0], found[0]["steps"][-1])
     without = scores["without_overlap"]
     assert without["samples"] == 3

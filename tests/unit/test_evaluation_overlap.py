@@ -122,7 +122,7 @@ def test_no_word_goes_across_the_end_of_a_document() -> None:
     "text",
     [
         "One, two; THREE (four) five -- six/seven eight\tnine\nten eleven_twelve [thirteen].",
-        "“One two”—three\u00a0four… five ‘six’ seven\u2009eight • nine « ten » eleven。twelve、thirteen\u3000",
+        "“One two”—three\u00a0four… five ‘six’ seven，eight！nine［ten］｛eleven。twelve、thirteen\u3000～",
     ],
 )
 def test_case_and_punctuation_make_no_difference(text: str) -> None:

@@ -33,8 +33,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 def release_of(folder: Path, tasks: tuple[str, ...], revisions: Any = "all", **settings: Any) -> ScoredRelease:
     opened = open_release(str(folder))
     section = EvaluationSection(tasks=tasks, batch_size=8, **settings)
-    subjects = subjects_of(opened, opened.select(revisions))
-    return ScoredRelease(opened.name, subjects, section, 96, torch.device("cpu"))
+    subjects = subjects_of(opened, opened.select(revisions), 96)
+    return ScoredRelease(opened.name, subjects, section, torch.device("cpu"))
 
 
 def record(folder: Path, name: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def test_branches_of_a_hub_score_what_the_folders_score(run: RunDirectory, hub: 
     opened = open_release("acme/small", hub.endpoint, cache=tmp_path / "cache")
     subjects = subjects_of(opened, opened.select("all"))
     section = EvaluationSection(tasks=run.recipe.evaluation.tasks, batch_size=8)
-    evaluate_release(ScoredRelease(opened.name, subjects, section, None, torch.device("cpu")), tmp_path / "out")
+    evaluate_release(ScoredRelease(opened.name, subjects, section, torch.device("cpu")), tmp_path / "out")
     for step in (0, 1, 4):
         body = record(tmp_path / "out", f"harness/step{step}.json")
         assert body["tasks"] == record(run.stage("evaluation"), f"harness/step{step}.json")["tasks"]

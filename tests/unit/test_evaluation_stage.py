@@ -44,7 +44,7 @@ class StopAt:
                     silent.advance(amount)
 
                 def note(self, text: str) -> None:
-                    watcher.seen.append(text)
+                    watcher.seen += [text] * (":" not in text)  # after it, what was scored is told
                     if text == watcher.name:
                         raise Interrupted
 
@@ -134,12 +134,12 @@ def test_the_harness_record_names_its_revision_and_the_data_it_was_scored_on(who
     assert sorted(metrics) == [
         "heldout_continuation acc",
         "heldout_continuation acc_norm",
-        *(f"heldout_perplexity {metric}" for metric in ("bits_per_byte", "byte_perplexity", "word_perplexity")),
+        *(f"heldout_perplexity {metric}" for metric in ("bits_per_byte", "byte_perplexity")),
         "number_agreement acc",
     ]
     assert metrics["number_agreement acc"]["chance"] == 0.5
-    assert metrics["heldout_perplexity word_perplexity"]["stderr"] is None
-    assert metrics["heldout_perplexity word_perplexity"]["higher_is_better"] is False
+    assert metrics["heldout_perplexity byte_perplexity"]["stderr"] is None
+    assert metrics["heldout_perplexity byte_perplexity"]["higher_is_better"] is False
 
 
 def test_two_evaluations_are_byte_identical(whole: RunDirectory, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_positions_of_a_sequence_are_where_it_stands() -> None:
     ids = order.sequence_ids(np.arange(60)).tolist()
     for stop in (0, 1, 13, 14, 60):
         for sequence in range(13):
-            assert order.positions(sequence, stop) == [p for p in range(stop) if ids[p] == sequence], (sequence, stop)
+            assert order.positions_of([sequence], stop)[0] == [p for p in range(stop) if ids[p] == sequence], (sequence, stop)
 
 
 def test_another_seed_is_another_order() -> None:
@@ -47,7 +47,7 @@ def test_another_seed_is_another_order() -> None:
 
 def test_an_order_of_one_sequence_repeats_it() -> None:
     assert Order(1, 0).sequence_ids(np.arange(4)).tolist() == [0, 0, 0, 0]
-    assert Order(1, 0).positions(0, 3) == [0, 1, 2]
+    assert Order(1, 0).positions_of([0], 3)[0] == [0, 1, 2]
 
 
 def test_the_record_says_what_the_batches_are(tiny_run: RunDirectory) -> None:

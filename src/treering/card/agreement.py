@@ -10,13 +10,18 @@ from treering.card.records import (
     EVALUATION,
     NUMBER_TYPES,
     ORDER,
+    OVERLAP,
     REVISIONS,
     TOKENS,
     TRAINING,
     UNIGRAM,
     Records,
+    harness_record,
 )
 from treering.errors import ClaimError
+from treering.evaluation.comparison import compare
+from treering.evaluation.overlap_records import overlap_totals
+from treering.provenance.canonical import canonical_json
 
 _CONFIG_FIELDS = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings",
@@ -41,7 +46,8 @@ def refuse_contradictions(records: Records) -> None:
     Raises:
         ClaimError: When two records differ about the same thing; lists every such pair with both values.
     """
-    found = [*_in_fields(records), *_in_lists(records), *_in_verdicts(records), *_in_comparison(records)]
+    found = [*_in_fields(records), *_in_lists(records), *_in_verdicts(records)]
+    found += [*_in_comparison(records), *_in_overlap(records), *_in_number_types(records)]
     if found:
         raise ClaimError(
             "the records contradict each other",
@@ -114,23 +120,59 @@ def _in_verdicts(records: Records) -> Iterator[_Problem]:
 
 
 def _in_comparison(records: Records) -> Iterator[_Problem]:
-    """Yield where the comparison with published scores is not one of the last revision's scores, or has counted wrong."""
+    """Yield where the comparison with published scores does not follow from the scores and the published ones."""
     if not records.holds(COMPARISON):
         return
-    scored = records.value(records.main_harness, "")
-    shown = [*(task for task in scored["tasks"] if task["group"] is None), *scored["groups"]]
-    scores = {(task["task"], metric["metric"]): metric for task in shown for metric in task["metrics"]}
-    for field, other in (("revision", scored["revision"]), ("parameters", records.value(TRAINING, "/parameters"))):
-        if (value := records.value(COMPARISON, f"/{field}")) != other:
-            yield (COMPARISON,), f"its {field} is {value!r}, elsewhere {other!r}"
-    for entry in records.value(COMPARISON, "/tasks"):
-        name, reference = f"{entry['task']} {entry['metric']}", entry["reference"]
-        score = scores.get((entry["task"], entry["metric"]), {})
-        for field in ("value", "stderr", "chance", "higher_is_better"):
-            if field not in score or entry[field] != score[field]:
-                yield (COMPARISON, records.main_harness), f"{field} of {name} is {entry[field]!r}, {score.get(field)!r}"
-        if reference is not None and reference["difference"] != entry["value"] - reference["value"]:
-            yield (COMPARISON,), f"the difference of {name} is {reference['difference']!r}, not that of the two scores"
+    revisions = [row["name"] for row in records.value(EVALUATION, "/revisions")]
+    scored = [name for name in revisions if records.holds(harness_record(name))]
+    tokens = {row["name"]: row["tokens"] for row in records.value(REVISIONS, "/revisions")}
+    bodies = [records.value(harness_record(name), "") for name in scored]
+    try:
+        expected = compare(bodies, tokens, records.value(TRAINING, "/parameters")) or {}
+    except (KeyError, TypeError, ValueError) as error:
+        yield (COMPARISON, records.main_harness), f"the scores are no scores: {error!r}"
+        return
+    written = {field: value for field, value in records.value(COMPARISON, "").items() if field not in ("format", "version")}
+    for field in sorted(expected.keys() | written.keys()):
+        if canonical_json(expected.get(field)) != canonical_json(written.get(field)):
+            yield (COMPARISON,), f"its `{field}` does not follow from the scores and the published ones"
+
+
+def _in_overlap(records: Records) -> Iterator[_Problem]:
+    """Yield where counts of items that were trained on are not those of the lists of items, or of the scores without them."""
+    if not records.holds(OVERLAP):
+        return
+    tasks = records.value(OVERLAP, "/tasks")
+    if overlap_totals(tasks)["groups"] != records.value(OVERLAP, "/groups"):
+        yield (OVERLAP,), "the counts of families are not those of their tasks"
+    scores = {task["task"]: task for task in records.value(records.main_harness, "/tasks")}
+    for task in tasks:
+        listed = f"evaluation/overlap/{task['task']}.jsonl"
+        items = records.lines(listed)
+        found = (len(items), sum(item["batches"] > 0 for item in items))
+        if found != (task["in_corpus"], task["trained_on"]):
+            yield (OVERLAP, listed), f"{task['task']}: {task['in_corpus']} and {task['trained_on']} items, listed {found}"
+        without = scores.get(task["task"], {}).get("without_overlap")
+        others = task["items"] - task["trained_on"] if task["trained_on"] else None
+        if task["task"] in scores and (None if without is None else without["samples"]) != others:
+            yield (OVERLAP, records.main_harness), f"{task['task']}: {others} items were not trained on, scored apart {without}"
+
+
+def _in_number_types(records: Records) -> Iterator[_Problem]:
+    """Yield where scores in two number types are not those of the last revision, or their verdict not that of its parts."""
+    if not records.holds(NUMBER_TYPES):
+        return
+    scores = {
+        (task["task"], metric["metric"]): metric["value"]
+        for task in records.value(records.main_harness, "/tasks")
+        for metric in task["metrics"]
+    }
+    rows = records.value(NUMBER_TYPES, "/metrics")
+    for row in rows:
+        if scores.get((row["task"], row["metric"])) != row["computed"]:
+            yield (NUMBER_TYPES, records.main_harness), f"{row['task']} {row['metric']} is {row['computed']} in one alone"
+    if records.value(NUMBER_TYPES, "/agree") != all(row["agrees"] for row in rows):
+        yield (NUMBER_TYPES,), "`agree` is not what all metrics say"
 
 
 def _named(revisions: list[dict[str, Any]]) -> str | None:

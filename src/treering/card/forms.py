@@ -92,10 +92,14 @@ def _interval(interval: list[float] | None) -> str:
     return f"{low:.{len(shown.partition('.')[2])}f}–{shown}"
 
 
-def _against_chance(value: float, stderr: float, chance: float, higher_is_better: bool) -> str:
+def _against_chance(
+    value: float, stderr: float, chance: float, higher_is_better: bool, interval: list[float] | None = None
+) -> str:
     lead = value - chance if higher_is_better else chance - value
     if abs(lead) <= 2 * stderr:
         return "within two standard errors of chance"
+    if interval is not None and interval[0] <= chance <= interval[1]:
+        return "not told from chance, which its interval holds"  # of few items, all or none of them right
     return f"{'better' if lead > 0 else 'worse'} than chance by more than two standard errors"
 
 

@@ -77,6 +77,17 @@ class Records:
                 "the record has no such field", where=self._run / record, expected=pointer, found=repr(error)
             ) from error
 
+    def lines(self, record: str) -> list[Any]:
+        """Return all lines of a `.jsonl` file; none where there is no such file.
+
+        Raises:
+            ClaimError: When a line is no JSON.
+        """
+        try:
+            return [json.loads(line) for line in self._path(record).read_bytes().splitlines()] if self.holds(record) else []
+        except ValueError as error:
+            raise ClaimError("this line is not JSON", where=self._run / record, found=repr(error)) from error
+
     def _document(self, record: str) -> Any:
         if record not in self._read:
             self._read[record] = self._load(record)

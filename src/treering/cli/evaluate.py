@@ -14,7 +14,9 @@ _Tasks = Annotated[str | None, typer.Option("--tasks", help="Tasks of a release,
 _Data = Annotated[
     list[str] | None, typer.Option("--data", help="Where their items lie: a folder, or TASK=PATH, once for each.")
 ]
-_Revisions = Annotated[str, typer.Option("--revisions", help="Which of a release: all, last, or steps with commas between.")]
+_Revisions = Annotated[
+    str | None, typer.Option("--revisions", help="Which of a release: all, last, or steps with commas between; all.")
+]
 _ShareOf = Annotated[str | None, typer.Option("--share", help="K/N: do the K-th part of N, counted from 0, and no more.")]
 
 
@@ -23,9 +25,9 @@ def command(
     release: _Release = None,
     tasks: _Tasks = None,
     data: _Data = None,
-    revisions: _Revisions = "all",
-    num_fewshot: Annotated[int, typer.Option("--num-fewshot", min=0, help="Solved items in front of each.")] = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Contexts in one forward pass.")] = 32,
+    revisions: _Revisions = None,
+    num_fewshot: Annotated[int | None, typer.Option("--num-fewshot", min=0, help="Solved items in front of each; 0.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Contexts in a forward pass; 32.")] = None,
     samples: Annotated[bool, typer.Option("--samples", help="Keep prompts and answers of every item.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Where a release's scores go.")] = None,
     endpoint: Annotated[str | None, typer.Option("--endpoint", help="The Hub's address.")] = None,
@@ -33,7 +35,7 @@ def command(
     tokens_per_step: Annotated[
         int | None, typer.Option("--tokens-per-step", min=1, help="Tokens of an update, to compare at like tokens.")
     ] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where a release is scored: cpu or cuda.")] = "cpu",
+    device: Annotated[Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where a release is scored; cpu.")] = None,
     share: _ShareOf = None,
     runs: Runs = RUNS,
     as_json: Json = False,
@@ -43,17 +45,29 @@ def command(
         found = "neither" if target is None else "both"
         raise InputError("say what to score", expected="a recipe or a run's folder, or --release", found=found)
     part = None if share is None else _part(share)
+    given = {
+        "--tasks": tasks, "--data": data, "--revisions": revisions, "--num-fewshot": num_fewshot, "--batch-size": batch_size,
+        "--samples": samples or None, "--out": out, "--endpoint": endpoint, "--pattern": pattern,
+        "--tokens-per-step": tokens_per_step, "--device": device,
+    }  # fmt: skip
     if release is None:
-        if tasks or data or out or endpoint or pattern:
-            raise InputError(
-                "a run's tasks are those of its recipe", advice="change evaluation.tasks there, or score its --release"
-            )
+        _refuse_settings([name for name, value in given.items() if value is not None and value != []])
         _evaluate_run(target or Path(), runs, part, as_json=as_json)
         return
-    settings = {"tasks": _listed(tasks), "data": _places(data or []), "num_fewshot": num_fewshot}
-    settings |= {"batch_size": batch_size, "samples": samples, "revisions": _steps(revisions)}
-    asked = _Asked(release, settings, endpoint, pattern, tokens_per_step, device)
+    settings = {"tasks": _listed(tasks), "data": _places(data or []), "num_fewshot": num_fewshot or 0}
+    settings |= {"batch_size": batch_size or 32, "samples": samples, "revisions": _steps(revisions or "all")}
+    asked = _Asked(release, settings, endpoint, pattern, tokens_per_step, device or "cpu")
     _evaluate_release(asked, out, part, as_json=as_json)
+
+
+def _refuse_settings(given: list[str]) -> None:
+    """Refuse settings for a run: those of its recipe are in its digests, and others would go unheard."""
+    if given:
+        raise InputError(
+            "what a run is scored on is said by its recipe",
+            where=given[0],
+            advice="change `evaluation:` there, or score --release RUN, whose results go elsewhere",
+        )
 
 
 class _Asked(NamedTuple):
@@ -101,9 +115,14 @@ def _evaluate_release(asked: _Asked, out: Path | None, part: tuple[int, int] | N
 
     settings, progress = EvaluationSection(**asked.settings), TerminalProgress()
     opened = open_release(asked.release, asked.endpoint, asked.pattern)
-    subjects = subjects_of(opened, opened.select(settings.revisions), progress)
-    release = ScoredRelease(opened.name, subjects, settings, asked.tokens_per_step, device_named(asked.device))
-    folder = out or Path("evaluations") / Path(opened.name).resolve().name
+    selected = opened.select(settings.revisions)
+    if asked.tokens_per_step is not None and len({revision.stage for revision in selected}) > 1:
+        raise InputError(
+            "steps of several stages are not so many tokens each", where="--tokens-per-step", advice="leave it out"
+        )
+    subjects = subjects_of(opened, selected, asked.tokens_per_step, progress)
+    release = ScoredRelease(opened.name, subjects, settings, device_named(asked.device))
+    folder = out or Path("evaluations") / _folder_name(opened.name)
     evaluate_release(release, folder, None if part is None else Share(*part), progress)
     if part is not None:
         say(f"part {part[0]} of {part[1]} is done; the same command without --share writes {folder}")
@@ -116,10 +135,19 @@ def _evaluate_release(asked: _Asked, out: Path | None, part: tuple[int, int] | N
     say(f"\n{folder}: harness/, items/, comparison.json, figures/")
 
 
+def _folder_name(release: str) -> str:
+    """Return what a release's scores are called after: ORG--NAME, or its folder, that of the run where it is a run's."""
+    if not Path(release).is_dir():
+        return release.replace("/", "--")
+    folder = Path(release).resolve()
+    return folder.parent.name if folder.name == "revisions" else folder.name
+
+
 def _listed(tasks: str | None) -> tuple[str, ...]:
-    if not tasks:
+    listed = tuple(task.strip() for task in (tasks or "").split(",") if task.strip())
+    if not listed:
         raise InputError("say which tasks", expected="--tasks arc_easy,sciq, or pythia, blimp, or a task file's path")
-    return tuple(task.strip() for task in tasks.split(",") if task.strip())
+    return listed
 
 
 def _places(data: list[str]) -> str | dict[str, str] | None:

@@ -372,7 +372,7 @@ class EvaluationSection(Section):
     path of a harness task YAML. `pythia` is the set that the Pythia suite is scored on. `data` is where the items of the
     harness's tasks lie: a folder with `TASK.jsonl` or `TASK/SPLIT.jsonl`, or such a path for each; left out, the harness
     downloads them. With `samples` the prompts and answers of every item are kept. An item of a task counts as trained on where
-    `overlap_words` words of it in a row are in the training text.
+    `overlap_words` words of it in a row are in the training text; null has nobody look.
     """
 
     tasks: tuple[str, ...] = ("heldout_perplexity", "heldout_continuation", "number_agreement")
@@ -382,7 +382,7 @@ class EvaluationSection(Section):
     batch_size: PositiveCount = 32
     heldout_tokens: PositiveCount = 1_000_000
     samples: bool = False
-    overlap_words: PositiveCount = 13
+    overlap_words: PositiveCount | None = 13
 
 
 class CardSection(Section):

@@ -101,7 +101,8 @@ def _is_better_than_chance(score: Mapping[str, Any]) -> bool | None:
     if score["chance"] is None or score["stderr"] is None:
         return None
     lead = score["value"] - score["chance"]
-    return (lead if score["higher_is_better"] else -lead) > 2 * score["stderr"]
+    holds_chance = score["interval"] is not None and score["interval"][0] <= score["chance"] <= score["interval"][1]
+    return (lead if score["higher_is_better"] else -lead) > 2 * score["stderr"] and not holds_chance
 
 
 def _rise(better: Sequence[tuple[str, bool | None]]) -> str | None:

@@ -1,6 +1,7 @@
 """The pictures of an evaluation, as PNG: each task's scores and all of them over the training, and the loss."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -144,7 +145,7 @@ def _draw_panels(figure: Figure, grid: Sequence[Axes], panels: Sequence[Panel], 
 def _draw_points(axes: Axes, points: Sequence[Point], style: dict[str, Any]) -> Any:
     """Draw a curve through points, with a bar for each interval or, where they are many, a band; return what was drawn."""
     places, values = [point.place for point in points], [point.value for point in points]
-    ranges = [(point.value, point.value) if point.interval is None else point.interval for point in points]
+    ranges = [(math.nan, math.nan) if point.interval is None else point.interval for point in points]
     lows, highs = [low for low, _ in ranges], [high for _, high in ranges]
     if len(points) > _FEW_POINTS:
         band = axes.fill_between(places, lows, highs, color=style["color"], alpha=0.25, linewidth=0, zorder=style["zorder"])
@@ -154,8 +155,8 @@ def _draw_points(axes: Axes, points: Sequence[Point], style: dict[str, Any]) -> 
 
 def _distances(values: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> list[list[float]]:
     """Return how far intervals reach below and above their values, which rounding can put just outside."""
-    below = [max(0.0, value - low) for value, low in zip(values, lows, strict=True)]
-    return [below, [max(0.0, high - value) for value, high in zip(values, highs, strict=True)]]
+    below = [0.0 if low > value else value - low for value, low in zip(values, lows, strict=True)]
+    return [below, [0.0 if high < value else high - value for value, high in zip(values, highs, strict=True)]]
 
 
 def _draw_loss(data: FigureData) -> Figure:

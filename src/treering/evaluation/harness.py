@@ -17,6 +17,7 @@ from typing import Any
 import datasets
 import evaluate
 import jinja2
+import lm_eval.api.metrics
 import lm_eval.api.model
 import lm_eval.api.task
 import lm_eval.models.huggingface
@@ -29,7 +30,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from treering.errors import InputError, NonFiniteError
 from treering.evaluation.harness_building import TASK_ERRORS, BuiltTask, build_task, unusable
-from treering.evaluation.harness_scores import BOOTSTRAP_DRAWS, MetricScore, ScoredTask, TaskScore, metrics_of, values_of
+from treering.evaluation.harness_scores import (
+    BOOTSTRAP_DRAWS,
+    MetricScore,
+    ScoredTask,
+    TaskScore,
+    metrics_of,
+    not_finite,
+    rescore,
+    values_of,
+)
 from treering.evaluation.likelihoods import score_continuations, way_of_reading
 from treering.evaluation.tasks.definition import TaskDefinition
 from treering.provenance.progress import Task
@@ -139,6 +149,15 @@ class HarnessTasks:
             self.built = {definition.name: build_task(definition, num_fewshot) for definition in definitions}
         self._model: WatchedModel | None = None
 
+    def rescore(self, found: ScoredTask, kept: Sequence[int]) -> tuple[MetricScore, ...]:
+        """Return the metrics of some of a task's items, those that have a value of each item; `kept` are their places.
+
+        Raises:
+            NonFiniteError: When one is not a finite number.
+        """
+        with _quiet_harness():
+            return rescore(self.built[found.score.task], found.score, found.values, kept)
+
     def let_go(self) -> None:
         """Let go of the model that was scored last, so that the next one's tokenizer is taken too."""
         self._model = None
@@ -178,6 +197,11 @@ class HarnessTasks:
                 keep(_score_task(self._model, task, samples=samples))
 
 
+def _bootstrap(metric: Callable[[Sequence[Any]], float], values: Sequence[Any], iters: int) -> float:
+    """Return the harness's own estimate in this process: it starts one for each processor, for draws that one alone makes."""
+    return lm_eval.api.metrics.sample_stddev(lm_eval.api.metrics._bootstrap_internal_no_mp(metric, values, iters))
+
+
 def _score_task(model: WatchedModel, task: BuiltTask, *, samples: bool) -> ScoredTask:
     definition = task.definition
     model.begin(definition.name)
@@ -185,6 +209,8 @@ def _score_task(model: WatchedModel, task: BuiltTask, *, samples: bool) -> Score
         results: Any = evaluate_tasks(lm=model, task_dict=task.tasks, bootstrap_iters=BOOTSTRAP_DRAWS, log_samples=samples)
         values = values_of(task)
         metrics = tuple(metrics_of(definition, results, values))
+    except OverflowError as error:
+        raise not_finite("a metric", f"the task `{definition.name}`", error) from error
     except TASK_ERRORS as error:
         raise unusable(definition, error) from error
     model.end(len(task.task.instances))
@@ -220,6 +246,7 @@ def _quiet_harness() -> Iterator[None]:
         for module in (tqdm, lm_eval.api.model, lm_eval.api.task, lm_eval.models.huggingface):
             stack.enter_context(_replaced(module, "tqdm", _hidden_bar))
         stack.enter_context(_replaced(lm_eval.utils, "env", sandbox))
+        stack.enter_context(_replaced(lm_eval.api.metrics, "bootstrap_stderr", _bootstrap))
         stack.enter_context(_replaced(evaluate, "load", _refuse_code))
         if not datasets.are_progress_bars_disabled():
             datasets.disable_progress_bars()

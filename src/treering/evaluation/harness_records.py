@@ -1,5 +1,7 @@
 """The records of the harness's scores: of one revision, of its items, and of two number types."""
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from io import BytesIO
@@ -10,11 +12,13 @@ from pyarrow import parquet
 
 from treering.config.schema import EvaluationSection
 from treering.evaluation.harness import HarnessTasks, harness_version
-from treering.evaluation.harness_scores import CONFIDENCE, MetricScore, ScoredTask, rescore, score_groups
+from treering.evaluation.harness_scores import CONFIDENCE, MetricScore, ScoredTask, score_groups
 from treering.evaluation.scoring import Subject
 
 HARNESS_RECORD = ("harness", 1)
 NUMBER_TYPES_RECORD = ("number-types", 1)
+
+_PAIRED_ERRORS, _LARGEST_PART = 3, 0.01
 
 Kept = Mapping[str, Sequence[int]]
 
@@ -29,9 +33,7 @@ def harness_body(
     """
     scores = [found.score for found in scored]
     others = {
-        found.score.task: rescore(built.built[found.score.task], found.score, found.values, apart[found.score.task])
-        if apart[found.score.task]
-        else ()
+        found.score.task: built.rescore(found, apart[found.score.task]) if apart[found.score.task] else ()
         for found in scored
         if found.score.task in apart
     }
@@ -60,7 +62,7 @@ def _without(samples: int, metrics: Sequence[MetricScore] | None) -> dict[str, A
 def _group_without(
     group: str, scored: Sequence[ScoredTask], others: Mapping[str, Sequence[MetricScore]], apart: Kept
 ) -> dict[str, Any] | None:
-    """Return what a family comes to without the items trained on; None where there are none, or a task has no others."""
+    """Return what a family comes to without the items trained on: None without any, no metric where a task has no others."""
     scores = [found.score for found in scored if found.score.group == group]
     if not any(score.task in others for score in scores):
         return None
@@ -69,7 +71,7 @@ def _group_without(
         for score in scores
     ]
     if any(len(score.metrics) != len(scores[0].metrics) for score in replaced):
-        return None
+        return {"samples": sum(score.samples for score in replaced), "metrics": []}
     (found,) = score_groups(replaced)
     return _without(found.samples, found.metrics)
 
@@ -101,10 +103,11 @@ def items_table(scored: Sequence[ScoredTask]) -> bytes:
 def number_types_body(exact: Subject, released: Subject, pairs: Sequence[tuple[ScoredTask, ScoredTask]]) -> dict[str, Any]:
     """Return the body of the record that compares a revision's scores in fp32 with those in the number type it is released in.
 
-    Two scores agree where they differ by no more than the larger of their standard errors.
+    Two scores agree where they differ by no more than a standard error, or by what chance does to that many changed items
+    (three standard errors of the items' differences); of those that have no standard error, by one part in a hundred.
     """
     rows = [
-        _compared(one.score.task, first, second)
+        _compared(one.score.task, first, second, _paired_stderr(one, other, first.metric))
         for one, other in pairs
         for first, second in zip(one.score.metrics, other.score.metrics, strict=True)
     ]
@@ -114,20 +117,32 @@ def number_types_body(exact: Subject, released: Subject, pairs: Sequence[tuple[S
         "released": released.dtype_name,
         "metrics": rows,
         "largest_difference": max((row["differs_by"] for row in rows if row["differs_by"] is not None), default=None),
+        "largest_part": max((row["part"] for row in rows if row["differs_by"] is None), default=None),
         "agree": all(row["agrees"] for row in rows),
     }
 
 
-def _compared(task: str, exact: MetricScore, released: MetricScore) -> dict[str, Any]:
-    """Return one metric in both; `differs_by` is in standard errors, None where the metric has none."""
+def _paired_stderr(one: ScoredTask, other: ScoredTask, metric: str) -> float | None:
+    """Return the standard error of the mean difference between the same items; None where they have no numbers of their own."""
+    mine, theirs = one.values.get(metric), other.values.get(metric)
+    if mine is None or theirs is None or isinstance(mine[0], list) or len(mine) < 2:
+        return None
+    apart = [second - first for first, second in zip(mine, theirs, strict=True)]
+    return statistics.stdev(apart) / math.sqrt(len(apart))
+
+
+def _compared(task: str, exact: MetricScore, released: MetricScore, paired: float | None) -> dict[str, Any]:
+    """Return one metric in both: `differs_by` is in standard errors, None where the metric has none; `part` is of the value."""
     difference = abs(exact.value - released.value)
     noise = None if exact.stderr is None or released.stderr is None else max(exact.stderr, released.stderr)
-    standard_errors = None if not noise else difference / noise
+    part = difference / abs(exact.value) if exact.value else float(difference > 0)
+    agrees = part <= _LARGEST_PART if noise is None else difference <= max(noise, _PAIRED_ERRORS * (paired or 0.0))
     return {
         "task": task,
         "metric": exact.metric,
         "computed": exact.value,
         "released": released.value,
-        "differs_by": standard_errors,
-        "agrees": difference == 0 or noise is None or difference <= noise,
+        "differs_by": difference / noise if noise else None,
+        "part": part,
+        "agrees": agrees,
     }

@@ -139,40 +139,62 @@ def rescore(built: BuiltTask, score: TaskScore, values: Values, kept: Sequence[i
 
     Args:
         kept: The places of the items that count.
+
+    Raises:
+        NonFiniteError: When one is not a finite number.
     """
     return tuple(
-        _rescore(built, metric, [values[metric.metric][place] for place in kept])
+        _rescore(built, score, metric, [values[metric.metric][place] for place in kept])
         for metric in score.metrics
         if metric.metric in values
     )
 
 
-def _rescore(built: BuiltTask, metric: MetricScore, values: list[Any]) -> MetricScore:
+def _rescore(built: BuiltTask, score: TaskScore, metric: MetricScore, values: list[Any]) -> MetricScore:
     aggregate = built.task.aggregation().get(metric.metric.partition(",")[0], mean)
     values = [tuple(value) if isinstance(value, list) else value for value in values]
     estimate = stderr_for_metric(metric=aggregate, bootstrap_iters=BOOTSTRAP_DRAWS) if len(values) > 1 else None
-    value, stderr = float(aggregate(values)), None if estimate is None else float(estimate(values))
-    interval = _interval(value, stderr, values)
+    where = f"the task `{score.task}` without items that were trained on"
+    try:
+        value, stderr = float(aggregate(values)), None if estimate is None else float(estimate(values))
+    except OverflowError as error:
+        raise not_finite(metric.metric, where, error) from error
+    _refuse_not_finite(metric.metric, where, value, stderr)
+    interval = _interval(metric.metric, value, stderr, values)
     return MetricScore(metric.metric, value, stderr, interval, metric.higher_is_better, metric.chance)
 
 
+def not_finite(metric: str, where: str, found: object) -> NonFiniteError:
+    """Return what to say of a metric that is not a finite number."""
+    return NonFiniteError(f"{metric} is not a finite number", where=where, found=found)
+
+
+def _refuse_not_finite(metric: str, where: str, value: float, stderr: float | None) -> None:
+    for number in (value, 0.0 if stderr is None else stderr):
+        if not math.isfinite(number):
+            raise not_finite(metric, where, number)
+
+
 def _number(value: Any) -> Any:
-    """Return a metric of an item as JSON has it; None where it is no number and no pair of them."""
+    """Return a metric of an item as JSON has it; None where it is no finite number and no pair of them."""
     if isinstance(value, tuple):
         parts = [_number(part) for part in value]
         return parts if len(parts) == 2 and None not in parts else None
     try:
-        return float(value)
+        return float(value) if math.isfinite(value) else None
     except (TypeError, ValueError):
         return None
 
 
-def _interval(value: float, stderr: float | None, values: Sequence[Any] | None) -> tuple[float, float] | None:
-    """Return the interval of 95 %: Wilson's for shares of items, else the normal one.
+def _interval(metric: str, value: float, stderr: float | None, values: Sequence[Any] | None) -> tuple[float, float] | None:
+    """Return the interval of 95 %: Wilson's for shares of items, else the normal one, of a perplexity on its logarithm.
 
     Source:
         Wilson 1927, Journal of the American Statistical Association 22: it is not empty where all or no items are right.
     """
+    if metric.partition(",")[0] == "perplexity" and stderr is not None and value > 0:
+        factor = math.exp(_DEVIATIONS * stderr / value)  # by the delta method
+        return value / factor, value * factor
     if not values or any(item not in (0.0, 1.0) for item in values) or value != mean(values):
         return _normal_interval(value, stderr)
     number, square = len(values), _DEVIATIONS**2
@@ -195,14 +217,13 @@ def metrics_of(definition: TaskDefinition, results: Any, values: Values) -> Iter
     for key in sorted(key for key in scores if "," in key and "_stderr," not in key):
         metric, _, filter_name = key.partition(",")
         value, stderr = float(scores[key]), scores[f"{metric}_stderr,{filter_name}"]
-        if value - value != 0:
-            raise NonFiniteError(f"{metric} is not a finite number", where=f"the task `{definition.name}`", found=value)
         name, stderr = metric if filter_name == "none" else key, None if isinstance(stderr, str) else float(stderr)
+        _refuse_not_finite(metric, f"the task `{definition.name}`", value, stderr)
         yield MetricScore(
             metric=name,
             value=value,
             stderr=stderr,
-            interval=_interval(value, stderr, values.get(name)),
+            interval=_interval(name, value, stderr, values.get(name)),
             higher_is_better=bool(directions[metric]),
             chance=definition.chance.get(metric),
         )

@@ -57,6 +57,8 @@ def _try_reading(model: PreTrainedModel, head: torch.nn.Module) -> Reading:
             return "by the harness"
         ids = tokens[0].tolist()
         pairs = [(ids[:_SHORTEST_SHARED], ids[start:stop]) for start, stop in ((16, 20), (20, 24), (16, 18))]
+        if _looks_through_windows(model):  # a mask of ours takes the place of its own, in contexts longer than those tried
+            return "contexts apart"
         apart = score_continuations(model, pairs, 1, lambda _: None, share=False)
         try:
             together = score_continuations(model, pairs, 1, lambda _: None, share=True)
@@ -64,6 +66,12 @@ def _try_reading(model: PreTrainedModel, head: torch.nn.Module) -> Reading:
             return "contexts apart"
     ends = [torch.tensor([nats for nats, _ in found]) for found in (apart, together)]
     return "contexts shared" if _near(*ends) else "contexts apart"
+
+
+def _looks_through_windows(model: PreTrainedModel) -> bool:
+    """Say whether any of a model's layers sees less than all that came before."""
+    layers = getattr(model.config, "layer_types", None) or ()
+    return bool(getattr(model.config, "sliding_window", None)) or any(layer != "full_attention" for layer in layers)
 
 
 def _near(one: Tensor, other: Tensor) -> bool:

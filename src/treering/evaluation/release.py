@@ -16,10 +16,10 @@ from treering.evaluation.figures import FigureData, draw_figures
 from treering.evaluation.harness import HarnessTasks, harness_version
 from treering.evaluation.harness_records import HARNESS_RECORD, harness_body, items_table
 from treering.evaluation.references import references_digest
-from treering.evaluation.scoring import ALL, Scoring, Share, Subject
-from treering.evaluation.tasks.catalogue import HELD_OUT_TASKS, EvaluationTask, find_tasks, task_digests
+from treering.evaluation.scoring import ALL, Scoring, Share, Subject, software
+from treering.evaluation.tasks.catalogue import HELD_OUT_TASKS, EvaluationTask, OwnTask, find_tasks, task_digests
 from treering.evaluation.tasks.material import Material
-from treering.provenance.canonical import write_record
+from treering.provenance.canonical import read_record, write_record
 from treering.provenance.digests import digest_value
 from treering.provenance.files import held, whole_directory, write_atomically
 from treering.provenance.manifests import MANIFEST, Manifest, find_stage, read_manifest, write_manifest
@@ -33,16 +33,11 @@ _FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class ScoredRelease:
-    """A release to score: its name, its revisions in order, the settings, and what is known of its training.
-
-    Attributes:
-        tokens_per_step: None where it is not known; then nothing is compared at like tokens.
-    """
+    """A release to score: its name, its revisions in order, the settings, and where it is computed."""
 
     name: str
     subjects: Sequence[Subject]
     settings: EvaluationSection
-    tokens_per_step: int | None
     device: torch.device
 
 
@@ -65,19 +60,21 @@ def evaluate_release(
     """
     tasks = find_tasks(release.settings.tasks, release.settings.data)
     _refuse_held_out_text(tasks)
-    _refuse_something_else(folder)
-    reads = _reads(release, tasks)
-    inputs = digest_value({"stage": _STAGE, "version": _FORMAT_VERSION, "reads": reads})
+    _refuse_something_else(folder, release.name)
+    folder = folder.resolve()
     working = folder.with_name(f".{folder.name}.working")
     with held(working, shared=share is not None):
-        if manifest := find_stage(folder, inputs, replaceable=True):
-            return manifest
         with TemporaryDirectory() as prepared:
             built = _build(release, tasks, Path(prepared))
         scoring = Scoring(working, built, task_digests(tasks), release.settings, release.device)
-        scoring.score(release.subjects, share or ALL, progress)
         if share is not None:
+            scoring.score(release.subjects, share, progress)
             return None
+        reads = _reads(release, scoring)
+        inputs = digest_value({"stage": _STAGE, "version": _FORMAT_VERSION, "reads": reads})
+        if manifest := find_stage(folder, inputs, replaceable=True):
+            return manifest
+        scoring.score(release.subjects, ALL, progress)
         with whole_directory(folder) as partial:
             _write(release, partial, scoring)
             write_record(partial / "release.json", *_RELEASE_RECORD, _describe(release))
@@ -93,36 +90,53 @@ def _refuse_held_out_text(tasks: Sequence[EvaluationTask]) -> None:
         )
 
 
-def _refuse_something_else(folder: Path) -> None:
-    """Do nothing where a folder is not there, is empty, or holds the scores of a release, which may be replaced."""
-    if not folder.exists() or not any(folder.iterdir()):
+def _refuse_something_else(folder: Path, release: str) -> None:
+    """Do nothing where a folder is not there, is empty, or holds scores of the same release, which may be replaced."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / MANIFEST).exists() or read_manifest(folder).stage != _STAGE:
         raise InputError("this folder holds something else than the scores of a release", where=folder, advice="another --out")
+    if (found := read_record(folder / "release.json", *_RELEASE_RECORD)["release"]) != release:
+        raise InputError(
+            "this folder holds the scores of another release",
+            where=folder,
+            expected=release,
+            found=found,
+            advice="another --out",
+        )
 
 
-def _reads(release: ScoredRelease, tasks: Sequence[EvaluationTask]) -> dict[str, str]:
+def _reads(release: ScoredRelease, scoring: Scoring) -> dict[str, str]:
     """Return the digests of all that the scores follow from."""
-    kept = ("num_fewshot", "batch_size", "samples")
-    settings = {field: getattr(release.settings, field) for field in kept}
+    settings = {field: getattr(release.settings, field) for field in ("num_fewshot", "batch_size", "samples")}
+    tasks = {
+        name: [scoring.task_digests[name], task.data_digest, dict(task.hashes)] for name, task in scoring.built.built.items()
+    }
+    origins = {
+        f"revisions/{one.name}": digest_value([dict(one.origin), one.settings_digest, one.tokens]) for one in release.subjects
+    }
     return {
-        **{f"revisions/{subject.name}": digest_value(dict(subject.origin)) for subject in release.subjects},
-        **{f"tasks/{name}": digest for name, digest in task_digests(tasks).items()},
-        "settings": digest_value({**settings, "tokens_per_step": release.tokens_per_step}),
-        "lm_eval": digest_value(harness_version()),
+        **origins,
+        **{f"tasks/{name}": digest_value(task) for name, task in tasks.items()},
+        "settings": digest_value(settings),
+        "software": digest_value([*software(), harness_version(), release.device.type]),
         "references": references_digest(),
     }
 
 
 def _build(release: ScoredRelease, tasks: Sequence[EvaluationTask], prepared: Path) -> HarnessTasks:
-    last = release.subjects[-1].open_folder()
-
-    def token_counts(texts: Sequence[str]) -> np.ndarray:
-        return np.array([len(ids) for ids in load_tokenizer(last)(list(texts))["input_ids"]])
-
+    own = any(isinstance(task, OwnTask) for task in tasks)
+    material = _material(release.subjects[-1].folder) if own else Material((), lambda _: np.zeros(0), 0)
     for task in tasks:
-        task.write(prepared, Material((), token_counts, longest_input(last)))
+        task.write(prepared, material)
     return HarnessTasks([task.prepared(prepared) for task in tasks], release.settings.num_fewshot)
+
+
+def _material(folder: Path) -> Material:
+    def token_counts(texts: Sequence[str]) -> np.ndarray:
+        return np.array([len(ids) for ids in load_tokenizer(folder)(list(texts))["input_ids"]])
+
+    return Material((), token_counts, longest_input(folder))
 
 
 def _write(release: ScoredRelease, folder: Path, scoring: Scoring) -> None:
@@ -135,17 +149,26 @@ def _write(release: ScoredRelease, folder: Path, scoring: Scoring) -> None:
         for task in scoring.built.built if release.settings.samples else ():
             samples = scoring.samples_file(subject, task).read_bytes()
             write_atomically(folder / "samples" / subject.file_name / f"{task}.jsonl", samples)
-    tokens = {subject.name: _tokens(release, subject) for subject in release.subjects}
-    comparison = compare(bodies, tokens, parameters_of(release.subjects[-1].open_folder()))
+    tokens = {subject.name: subject.tokens for subject in release.subjects}
+    comparison = compare(bodies, tokens, parameters_of(release.subjects[-1].folder))
     if comparison is not None:
         write_record(folder / "comparison.json", *COMPARISON_RECORD, comparison)
-    if all(subject.step is not None for subject in release.subjects):
-        curves = [] if comparison is None else comparison["curves"]
-        draw_figures(folder / "figures", FigureData(bodies, (), tokens, None, np.zeros(0), 0, curves))
+    data = FigureData(
+        harness=bodies if _one_after_another(bodies) else [body | {"step": None} for body in bodies],
+        heldout=(),
+        tokens=tokens,
+        unigram_loss_nats=None,
+        training_loss_nats=np.zeros(0),
+        tokens_per_update=0,
+        curves=[] if comparison is None else comparison["curves"],
+    )
+    draw_figures(folder / "figures", data)
 
 
-def _tokens(release: ScoredRelease, subject: Subject) -> int | None:
-    return None if release.tokens_per_step is None or subject.step is None else subject.step * release.tokens_per_step
+def _one_after_another(bodies: Sequence[dict[str, Any]]) -> bool:
+    """Say whether steps tell where revisions stand: those of several stages of a training do not."""
+    steps = [body["step"] for body in bodies]
+    return None not in steps and steps == sorted(set(steps))
 
 
 def _describe(release: ScoredRelease) -> dict[str, Any]:
@@ -155,7 +178,7 @@ def _describe(release: ScoredRelease) -> dict[str, Any]:
         "tasks": list(release.settings.tasks),
         "num_fewshot": release.settings.num_fewshot,
         "batch_size": release.settings.batch_size,
-        "tokens_per_step": release.tokens_per_step,
+        "tokens": {subject.name: subject.tokens for subject in release.subjects},
         "device": release.device.type,
         "threads": torch.get_num_threads(),
         "torch_version": torch.__version__,

@@ -3,14 +3,17 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import torch
+import transformers
 from lm_eval.utils import handle_non_serializable
 from transformers import PreTrainedModel
 
+from treering import __version__
 from treering.config.schema import EvaluationSection
 from treering.evaluation.harness import HarnessTasks, WatchedModel, harness_version
 from treering.evaluation.harness_scores import ScoredTask, TaskScore
@@ -21,8 +24,19 @@ from treering.provenance.progress import Progress, Task
 from treering.revisions.loading import load_model, load_tokenizer
 
 _RECORD = ("harness-score", 1)
-_SHOWN_DIGITS = 16
+_DIGITS = 16
+_NO_SETTINGS = ("manifest.json", "revision.json", "README.md")
 _Thing = TypeVar("_Thing")
+
+
+def key_of(inputs: Any) -> str:
+    """Return what a file of scores is called after: part of the digest of all that they follow from."""
+    return digest_value(inputs).removeprefix("sha256:")[:_DIGITS]
+
+
+def software() -> list[str]:
+    """Return the versions of what computes scores."""
+    return [__version__, torch.__version__, transformers.__version__]
 
 
 class Share(NamedTuple):
@@ -43,14 +57,32 @@ ALL = Share(0, 1)
 class Subject:
     """A revision that is scored, in a number type.
 
-    `origin` says which weights they are, as its record does; `open_folder` gives the folder, and fetches it where it has to be.
+    `open_origin` says which weights they are, as its record does, and `open_folder` gives the folder, fetching it where it has
+    to; both may take long, once. `tokens` is what it had been trained on, where that is known.
     """
 
     name: str
     step: int | None
     dtype: torch.dtype
-    origin: Mapping[str, Any]
+    open_origin: Callable[[], Mapping[str, Any]]
     open_folder: Callable[[], Path]
+    tokens: int | None = None
+
+    @cached_property
+    def origin(self) -> Mapping[str, Any]:
+        """Which weights they are."""
+        return self.open_origin()
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self.open_folder()
+
+    @cached_property
+    def settings_digest(self) -> str:
+        """The digest of all its files but the weights: a model's configuration, its tokenizer."""
+        files = (path for path in sorted(self.folder.iterdir()) if path.is_file() and path.name not in _NO_SETTINGS)
+        return digest_value({path.name: digest_file(path) for path in files if path.suffix != ".safetensors"})
 
     @property
     def file_name(self) -> str:
@@ -64,7 +96,7 @@ class Subject:
 
     def open_model(self, device: torch.device) -> PreTrainedModel:
         """Return its model on a device."""
-        model = load_model(self.open_folder(), self.dtype)
+        model = load_model(self.folder, self.dtype)
         torch.nn.Module.to(model, device)  # in place; transformers wraps its own `to` beyond what types can follow
         return model
 
@@ -88,30 +120,28 @@ class Scoring:
         pairs = share.of([(subject, name) for subject in subjects for name in self.built.built])
         waiting = [(subject, name) for subject, name in pairs if not self._record(subject, name).exists()]
         requests = sum(len(self.built.built[name].task.instances) for _, name in waiting)
-        tokenizer = None
+        settings = None
         with progress.task("evaluation harness", requests, "requests") as watched:
             for subject in subjects:
                 if names := [name for one, name in waiting if one is subject]:
                     watched.note(subject.name)
-                    tokenizer = self._score_subject(subject, names, tokenizer, watched)
+                    if subject.settings_digest != settings:  # its tokenizer may be another
+                        self.built.let_go()
+                    settings = subject.settings_digest
+                    self._score_subject(subject, names, watched)
 
-    def _score_subject(self, subject: Subject, names: Sequence[str], tokenizer: str | None, watched: Task) -> str:
-        """Write a subject's records and return the digest of its tokenizer."""
-        folder = subject.open_folder()
-        own = digest_file(folder / "tokenizer.json") if (folder / "tokenizer.json").exists() else subject.name
-        if own != tokenizer:
-            self.built.let_go()
+    def _score_subject(self, subject: Subject, names: Sequence[str], watched: Task) -> None:
         self.built.score(
             lambda: subject.open_model(self.device),
-            lambda model: WatchedModel(model, load_tokenizer(folder), self.settings.batch_size, watched),
-            lambda found: self._keep(subject, found),
+            lambda model: WatchedModel(model, load_tokenizer(subject.folder), self.settings.batch_size, watched),
+            lambda found: self._keep(subject, found, watched),
             names=names,
             samples=self.settings.samples,
         )
-        return own
 
-    def _keep(self, subject: Subject, found: ScoredTask) -> None:
-        name = found.score.task
+    def _keep(self, subject: Subject, found: ScoredTask, watched: Task) -> None:
+        name, first = found.score.task, found.score.metrics[0]
+        watched.note(f"{subject.name}: {name} {first.metric} {first.value:.4f}")
         if self.settings.samples:
             lines = (json.dumps(sample, default=handle_non_serializable, ensure_ascii=False) for sample in found.samples)
             write_atomically(self.samples_file(subject, name), "".join(f"{line}\n" for line in lines).encode())
@@ -133,10 +163,9 @@ class Scoring:
     def _record(self, subject: Subject, task: str) -> Path:
         built = self.built.built[task]
         inputs = {
-            "origin": dict(subject.origin),
+            "origin": [dict(subject.origin), subject.settings_digest],
             "task": [self.task_digests.get(task), built.data_digest, dict(built.hashes)],
             "settings": [self.settings.num_fewshot, self.settings.batch_size, self.settings.samples],
-            "software": [harness_version(), torch.__version__, self.device.type, torch.get_num_threads()],
+            "software": [*software(), harness_version(), self.device.type],
         }
-        name = f"{task}.{digest_value(inputs).removeprefix('sha256:')[:_SHOWN_DIGITS]}.json"
-        return self.folder / "harness" / f"{subject.file_name}.{subject.dtype_name}" / name
+        return self.folder / "harness" / f"{subject.file_name}.{subject.dtype_name}" / f"{task}.{key_of(inputs)}.json"

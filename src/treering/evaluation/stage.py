@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from treering import __version__
 from treering.config.run_directory import RunDirectory
 from treering.errors import InputError
 from treering.evaluation.comparison import COMPARISON_RECORD, compare
-from treering.evaluation.contamination import copy_overlap, find_items, write_overlap
+from treering.evaluation.contamination import find_items, shortest_text
 from treering.evaluation.figures import FigureData, draw_figures
 from treering.evaluation.harness import HarnessTasks, harness_version
+from treering.evaluation.harness_building import BuiltTask
 from treering.evaluation.harness_records import (
     HARNESS_RECORD,
     NUMBER_TYPES_RECORD,
@@ -24,8 +26,9 @@ from treering.evaluation.harness_records import (
     number_types_body,
 )
 from treering.evaluation.heldout import HeldoutTokens, nats_of_targets, score_nats, take_heldout
+from treering.evaluation.overlap_records import write_items, write_overlap
 from treering.evaluation.references import references_digest
-from treering.evaluation.scoring import ALL, Scoring, Share, Subject
+from treering.evaluation.scoring import ALL, Scoring, Share, Subject, key_of, software
 from treering.evaluation.tasks.catalogue import EvaluationTask, find_tasks, task_digests
 from treering.evaluation.tasks.material import Material
 from treering.evaluation.training_side import open_training_text, training_losses
@@ -43,8 +46,8 @@ from treering.tokens.store import TokenStore, open_tokenizer
 from treering.training.determinism import open_device, set_arithmetic
 
 _FORMAT_VERSION = 1
+_HELDOUT_RECORD = ("heldout", 1)
 _DTYPE = torch.float32
-_SHOWN_DIGITS = 16
 
 
 def evaluate(run: RunDirectory, progress: Progress = SILENCE) -> Manifest:
@@ -151,10 +154,8 @@ class _Stage:
         return np.diff(offsets)
 
     def _subject(self, revision: dict[str, Any], dtype: torch.dtype) -> Subject:
-        folder = self.run.stage("revisions") / revision["name"]
-        return Subject(
-            revision["name"], revision["step"], dtype, {"weights_digest": revision["weights_digest"]}, lambda: folder
-        )
+        folder, weights = self.run.stage("revisions") / revision["name"], {"weights_digest": revision["weights_digest"]}
+        return Subject(revision["name"], revision["step"], dtype, lambda: weights, lambda: folder)
 
     def _wanted(self) -> list[dict[str, Any]]:
         """Return the revisions that the recipe wants scored with the harness, in step order, the last among them.
@@ -183,7 +184,7 @@ class _Stage:
 
     def _score_heldout(self, share: Share, progress: Progress) -> None:
         mine = [self._subject(revision, _DTYPE) for revision in share.of(self.revisions)]
-        waiting = [subject for subject in mine if not _record(self._kept_heldout(), subject.name).exists()]
+        waiting = [subject for subject in mine if not (self._kept_heldout(subject) / "score.json").exists()]
         total = len(waiting) * len(self.heldout.targets)
         with progress.task("held-out text", total, "tokens") as watched:
             for subject in waiting:
@@ -194,25 +195,27 @@ class _Stage:
                 score, domains = score_nats(nats, self.heldout, subject.name)
                 about = {"revision": subject.name, "step": subject.step, "tokens_digest": self.heldout.digest}
                 about["domains"] = [{"domain": domain, **own.fields()} for domain, own in domains.items()]
-                write_atomically(_nats_file(self._kept_heldout(), subject.name), _array_bytes(nats))
-                write_record(_record(self._kept_heldout(), subject.name), "heldout", _FORMAT_VERSION, about | score.fields())
+                kept = self._kept_heldout(subject)
+                write_atomically(kept / "nats.npy", _array_bytes(nats))
+                write_record(kept / "score.json", *_HELDOUT_RECORD, about | score.fields())
 
-    def _kept_heldout(self) -> Path:
-        """Return the folder of held-out scores made from the same inputs; those made from others go into other folders."""
+    def _kept_heldout(self, subject: Subject) -> Path:
+        """Return where a revision's held-out scores are kept; those made from other inputs lie elsewhere."""
         inputs = {
-            "revisions": {revision["name"]: revision["weights_digest"] for revision in self.revisions},
+            "origin": [dict(subject.origin), subject.settings_digest],
             "heldout": [self.heldout.digest, self.heldout.sequence_length, [list(place) for place in self.heldout.domains]],
-            "software": [torch.__version__, self.settings.batch_size, self.scoring.device.type, torch.get_num_threads()],
+            "software": [*software(), self.settings.batch_size, self.scoring.device.type, self.run.recipe.training.threads],
         }
-        return self.scored / f"heldout.{digest_value(inputs).removeprefix('sha256:')[:_SHOWN_DIGITS]}"
+        return self.scored / "heldout" / f"{subject.name}.{key_of(inputs)}"
 
     def keep_heldout(self) -> list[dict[str, Any]]:
         """Copy the revisions' records into the stage's folder and return them in step order."""
-        names, kept = [revision["name"] for revision in self.revisions], self.folder / "heldout"
-        records = [read_record(_record(self._kept_heldout(), name), "heldout", _FORMAT_VERSION) for name in names]
-        for name, record in zip(names, records, strict=True):
-            write_record(_record(kept, name), "heldout", _FORMAT_VERSION, record)
-            write_atomically(_nats_file(kept, name), _nats_file(self._kept_heldout(), name).read_bytes())
+        records = []
+        for subject in (self._subject(revision, _DTYPE) for revision in self.revisions):
+            kept, folder = self._kept_heldout(subject), self.folder / "heldout"
+            records.append(read_record(kept / "score.json", *_HELDOUT_RECORD))
+            write_record(folder / f"{subject.name}.json", *_HELDOUT_RECORD, records[-1])
+            write_atomically(folder / f"{subject.name}.npy", (kept / "nats.npy").read_bytes())
         return records
 
     def write_unigram(self) -> dict[str, Any]:
@@ -228,12 +231,25 @@ class _Stage:
         What was found is kept beside the stage's folder like scores: the training text may be long.
         """
         built, words = self.scoring.built.built, self.settings.overlap_words
-        inputs = [{name: [task.data_digest, dict(task.hashes)] for name, task in built.items()}, words, self.text_digest]
-        kept = self.scored / f"overlap.{digest_value(inputs).removeprefix('sha256:')[:_SHOWN_DIGITS]}"
-        if built and not kept.exists():
-            with whole_directory(kept) as folder:
-                write_overlap(folder, find_items(built, open_training_text(self.run), words, progress), words)
-        return copy_overlap(kept, self.folder / "overlap") if built else {}
+        if not built or words is None:
+            return {}
+        keys = {name: self._overlap_key(task, words) for name, task in built.items()}
+        waiting = {name: task for name, task in built.items() if not (self.scored / "overlap" / keys[name]).exists()}
+        if waiting:
+            for found in find_items(waiting, open_training_text(self.run), words, progress):
+                with whole_directory(self.scored / "overlap" / keys[found.task]) as kept:
+                    write_items(kept, found)
+        kept = [self.scored / "overlap" / key for key in keys.values()]
+        return write_overlap(self.folder / "overlap", kept, words, shortest_text(words))
+
+    def _overlap_key(self, task: BuiltTask, words: int) -> str:
+        training = self.run.recipe.training
+        inputs = {
+            "task": [task.definition.name, task.definition.group, task.data_digest, dict(task.hashes)],
+            "text": [*self.text_digest, training.steps, training.global_batch_size],
+            "search": [words, __version__],
+        }
+        return f"{task.definition.name}.{key_of(inputs)}"
 
     def write_harness(self, apart: Kept) -> list[dict[str, Any]]:
         """Write what each subject scores on the tasks, and return the records in step order."""
@@ -260,9 +276,16 @@ class _Stage:
         comparison = compare(harness, tokens, count_parameters(recipe.model).parameters)
         if comparison is not None:
             write_record(self.folder / "comparison.json", *COMPARISON_RECORD, comparison)
-        losses, curves = training_losses(self.run), [] if comparison is None else comparison["curves"]
-        about = (harness, summary["revisions"], tokens, unigram["loss_nats"], losses, tokens_per_update, curves)
-        draw_figures(self.folder / "figures", FigureData(*about))
+        data = FigureData(
+            harness=harness,
+            heldout=summary["revisions"],
+            tokens=tokens,
+            unigram_loss_nats=unigram["loss_nats"],
+            training_loss_nats=training_losses(self.run),
+            tokens_per_update=tokens_per_update,
+            curves=[] if comparison is None else comparison["curves"],
+        )
+        draw_figures(self.folder / "figures", data)
 
 
 def _summary(heldout: Sequence[dict[str, Any]], unigram: dict[str, Any]) -> dict[str, Any]:
@@ -280,16 +303,8 @@ def _summary(heldout: Sequence[dict[str, Any]], unigram: dict[str, Any]) -> dict
     }
 
 
-def _record(folder: Path, name: str) -> Path:
-    return folder / f"{name}.json"
-
-
 def _array_bytes(array: np.ndarray) -> bytes:
     """Return an array in numpy's format."""
     file = BytesIO()
     np.lib.format.write_array(file, array.astype("<f4", copy=False), version=(1, 0), allow_pickle=False)
     return file.getvalue()
-
-
-def _nats_file(folder: Path, name: str) -> Path:
-    return folder / f"{name}.npy"

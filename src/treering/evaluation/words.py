@@ -2,8 +2,9 @@
 
 A word is a longest run of bytes that do not separate. What separates: every ASCII byte but letters and digits, and the
 characters U+0080–U+00BF (Latin-1's signs and the no-break space), U+2000–U+206F (general punctuation: dashes, curly quotes,
-wide and narrow spaces) and U+3000–U+303F (the ideographic space and CJK punctuation). ASCII letters count as lower case,
-all other bytes as they are: É is no é, and a stray byte that is no UTF-8 is of a word.
+wide and narrow spaces), U+3000–U+303F (the ideographic space and CJK punctuation), and of U+FF00–U+FF65 what is neither letter
+nor digit (the same in full and half width). ASCII letters count as lower case, all other bytes as they are: É is no é, and a
+stray byte that is no UTF-8 is of a word. Scripts without spaces have words as long as what stands between two signs.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,11 @@ _SEPARATORS = (  # what a character's bytes begin with, and the range of its las
     (b"\xe2\x80", 0x80, 0xBF),
     (b"\xe2\x81", 0x80, 0xAF),
     (b"\xe3\x80", 0x80, 0xBF),
+    (b"\xef\xbc", 0x80, 0x8F),
+    (b"\xef\xbc", 0x9A, 0xA0),
+    (b"\xef\xbc", 0xBB, 0xBF),
+    (b"\xef\xbd", 0x80, 0x80),
+    (b"\xef\xbd", 0x9B, 0xA5),
 )
 _HEAD_BYTES = 8
 _HEADS = np.array([(1 << 8 * length) - 1 for length in range(_HEAD_BYTES + 1)], dtype=np.uint64)

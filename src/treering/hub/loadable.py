@@ -15,6 +15,11 @@ TOKENIZER_FILES = (
     *("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model"),
 )
 WEIGHT_FILES = (WEIGHTS, WEIGHTS_INDEX, "model-*.safetensors")
+_CHOSEN_HERE = (
+    *("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation"),
+    *("_experts_implementation", "quantization_config"),
+)
+_OWN_KERNELS = ("eager", "sdpa")
 _MOST_JSON_BYTES = 64_000_000  # the longest indices, of models with thousands of experts, have some ten million
 
 
@@ -26,6 +31,7 @@ def refuse_code(folder: Path, where: str) -> None:
     """
     if not (folder / CONFIG).is_file():
         raise InputError(f"this revision has no {CONFIG}", where=where, advice="choose other revisions")
+    _refuse_kernels(_read_object(folder / CONFIG, where), where)
     for name in SETTINGS_FILES:
         if (folder / name).is_file() and "auto_map" in (settings := _read_object(folder / name, where)):
             raise InputError(
@@ -33,6 +39,23 @@ def refuse_code(folder: Path, where: str) -> None:
                 where=f"{where}, {name}",
                 expected="a model and a tokenizer that `transformers` has itself",
                 found=f"auto_map: {str(settings['auto_map'])[:200]!r}",
+            )
+
+
+def _refuse_kernels(settings: dict[str, Any], where: str) -> None:
+    """Do nothing where settings leave it to `transformers` how a model is computed.
+
+    Raises:
+        InputError: When they name a kernel, which may be fetched as code, or weights of another number format.
+    """
+    for field in _CHOSEN_HERE:
+        value = settings.get(field)
+        if value is not None and value not in _OWN_KERNELS:
+            raise InputError(
+                "this revision's settings choose how it is computed, which may fetch code",
+                where=f"{where}, {CONFIG}",
+                expected=f"no `{field}`, or one of {', '.join(_OWN_KERNELS)}",
+                found=f"{str(value)[:200]!r}",
             )
 
 

@@ -21,7 +21,7 @@ _SHOWN_STEPS = 24
 
 @dataclass(frozen=True)
 class ReleaseRevision:
-    """One revision: a branch and the commit it points to, or a folder; step None where its name says none.
+    """One revision: a branch and the commit it points to, or a folder; step and tokens None where its name says none.
 
     A name may have slashes in it, and is no path.
     """
@@ -29,6 +29,8 @@ class ReleaseRevision:
     name: str
     step: int | None
     commit: str | None
+    stage: int = 0
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _of_steps(commits: dict[str, str] | dict[str, None], pattern: str | None) ->
     """Return the revisions that are named for steps, in the order of the training."""
     placed = ((place, name) for name in commits if (place := place_of(name, pattern)) is not None)
     ordered = sorted(placed, key=lambda entry: (entry[0].stage, entry[0].step, entry[1]))
-    return tuple(ReleaseRevision(name, place.step, commits[name]) for place, name in ordered)
+    return tuple(ReleaseRevision(name, place.step, commits[name], place.stage, place.tokens) for place, name in ordered)
 
 
 def _look_up(folder: Path, revision: ReleaseRevision, progress: Progress) -> Path:  # noqa: ARG001 (nothing takes long)

@@ -12,22 +12,31 @@ from treering.provenance.digests import digest_file, digest_value
 from treering.provenance.progress import SILENCE, Progress
 
 
-def subjects_of(release: Release, revisions: Sequence[ReleaseRevision], progress: Progress = SILENCE) -> list[Subject]:
+def subjects_of(
+    release: Release, revisions: Sequence[ReleaseRevision], tokens_per_step: int | None = None, progress: Progress = SILENCE
+) -> list[Subject]:
     """Return revisions to be scored in fp32; those of a repository are downloaded when their turn comes.
 
-    Raises:
-        TreeringError: When a folder's files cannot be used, as `Release.folder_of`.
+    Args:
+        tokens_per_step: Of an update, for names that say no tokens.
     """
     return [
         Subject(
-            revision.name,
-            revision.step,
-            torch.float32,
-            _origin(release, revision),
-            lambda one=revision: release.folder_of(one, progress),
+            name=revision.name,
+            step=revision.step,
+            dtype=torch.float32,
+            open_origin=lambda one=revision: _origin(release, one),
+            open_folder=lambda one=revision: release.folder_of(one, progress),
+            tokens=_tokens(revision, tokens_per_step),
         )
         for revision in revisions
     ]
+
+
+def _tokens(revision: ReleaseRevision, tokens_per_step: int | None) -> int | None:
+    if revision.tokens is not None or tokens_per_step is None or revision.step is None:
+        return revision.tokens
+    return revision.step * tokens_per_step
 
 
 def _origin(release: Release, revision: ReleaseRevision) -> dict[str, Any]:
@@ -35,8 +44,8 @@ def _origin(release: Release, revision: ReleaseRevision) -> dict[str, Any]:
     if revision.commit is not None:
         return {"commit": revision.commit}
     folder = release.folder_of(revision)
-    return {"files_digest": digest_value({path.name: digest_file(path) for path in _files(folder)})}
+    return {"files_digest": digest_value({path.name: digest_file(path) for path in _weights(folder)})}
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
+def _weights(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")])

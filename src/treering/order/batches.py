@@ -116,7 +116,7 @@ class FlatBatches:
         Raises:
             IndexError: When there is no such sequence.
         """
-        positions = (self.order.positions(sequence_id, steps * self.global_batch_size) for sequence_id in sequence_ids)
+        positions = self.order.positions_of(sequence_ids, steps * self.global_batch_size)
         return [[position // self.global_batch_size for position in found] for found in positions]
 
     def sequences_with_tokens(self, start: int, stop: int) -> range:

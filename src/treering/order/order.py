@@ -1,5 +1,6 @@
 """The order: position in training → sequence, and back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,19 +30,21 @@ class Order:
             result[mine] = _permutation(self.sequences, self.seed, int(epoch)).forward(places[mine])
         return result
 
-    def positions(self, sequence_id: int, stop: int) -> list[int]:
-        """Return all positions in [0, stop) at which a sequence stands, ascending.
+    def positions_of(self, sequence_ids: Sequence[int], stop: int) -> list[list[int]]:
+        """Return for each sequence all positions in [0, stop) at which it stands, ascending.
 
         Raises:
             IndexError: When there is no such sequence.
         """
-        if not 0 <= sequence_id < self.sequences:
-            raise IndexError(f"sequence {sequence_id} is not in [0, {self.sequences})")
-        epochs = -(-stop // self.sequences)
-        one = np.array([sequence_id])
-        places = (int(_permutation(self.sequences, self.seed, epoch).inverse(one)[0]) for epoch in range(epochs))
-        found = (epoch * self.sequences + place for epoch, place in enumerate(places))
-        return [position for position in found if position < stop]
+        ids = np.asarray(sequence_ids, dtype=np.int64)
+        if len(odd := ids[(ids < 0) | (ids >= self.sequences)]):
+            raise IndexError(f"sequence {odd[0]} is not in [0, {self.sequences})")
+        found: list[list[int]] = [[] for _ in ids]
+        for epoch in range(-(-stop // self.sequences)):
+            positions = epoch * self.sequences + self.places(epoch, ids)
+            for place in np.flatnonzero(positions < stop).tolist():
+                found[place].append(int(positions[place]))
+        return found
 
     def places(self, epoch: int, sequence_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where in an epoch each sequence stands, counted from the epoch's first position, int64 [sequence_ids]."""

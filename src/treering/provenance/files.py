@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from treering.errors import InputError, StorageError
 
@@ -59,7 +59,7 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
     Raises:
         StorageError: When the disk is full or the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # another process may write the same
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -121,15 +121,23 @@ def held(directory: Path, *, shared: bool = False) -> Iterator[None]:
     """
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / ".lock").open("w")
+        lock = (directory / ".lock").open("a+")  # some file systems share a lock only with who may read
     with lock:
-        try:
-            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                "another treering process is at work on this run", where=directory, advice="wait for it, or stop it"
-            ) from error
+        _lock(lock, directory, shared=shared)
         yield
+
+
+def _lock(file: IO[str], directory: Path, *, shared: bool) -> None:
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            "another treering process is at work on this run", where=directory, advice="wait for it, or stop it"
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            "this file system has no locks", where=directory, found=error, advice="choose a folder of another file system"
+        ) from error
 
 
 def _put_in_place(partial: Path, target: Path, retired: Path) -> None:

@@ -61,7 +61,7 @@ def _alone(claims: Claims, metric: str, entry: str | None) -> str:
     """Return how a score stands to chance and since when; where no chance is known, from where to where it went."""
     several = entry is not None and claims.value(f"{entry}/scored") > 1
     if claims.value(f"{metric}/chance") is not None and claims.value(f"{metric}/stderr") is not None:
-        parts = [f"{metric}/{field}" for field in ("value", "stderr", "chance", "higher_is_better")]
+        parts = [f"{metric}/{field}" for field in ("value", "stderr", "chance", "higher_is_better", "interval")]
         told = several and claims.value(f"{entry}/better_than_chance") is not None
         since = claims.cite("rise", *(f"{entry}/{field}" for field in ("rise", "better_than_chance", "scored"))) if told else ""
         return f"is {claims.cite('against chance', *parts)}{since}"

@@ -32,11 +32,29 @@ CARD = {
 }
 PARAMETERS = 1_842_176
 _TASKS = (
-    ("number_agreement", 400, {"metric": "acc", "value": 0.7125, "stderr": 0.0226, "interval": [0.6662, 0.7547], "higher_is_better": True, "chance": 0.5}),
+    (
+        "number_agreement",
+        400,
+        {
+            "metric": "acc",
+            "value": 0.7125,
+            "stderr": 0.0226,
+            "interval": [0.6662, 0.7547],
+            "higher_is_better": True,
+            "chance": 0.5,
+        },
+    ),
     (
         "heldout_perplexity",
         23,
-        {"metric": "bits_per_byte", "value": 1.6321, "stderr": None, "interval": None, "higher_is_better": False, "chance": None},
+        {
+            "metric": "bits_per_byte",
+            "value": 1.6321,
+            "stderr": None,
+            "interval": None,
+            "higher_is_better": False,
+            "chance": None,
+        },
     ),
 )
 

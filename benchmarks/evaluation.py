@@ -23,7 +23,8 @@ import torch
 import yaml
 from results import made_on
 
-from treering.evaluation.harness import HarnessTasks, WatchedModel
+from treering.evaluation.harness import HarnessTasks
+from treering.evaluation.harness_model import WatchedModel
 from treering.evaluation.harness_scores import ScoredTask
 from treering.evaluation.tasks.catalogue import find_tasks
 from treering.evaluation.tasks.harness_index import find_harness_tasks

@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from treering.config.run_directory import RunDirectory
-from treering.evaluation.harness import HarnessTasks, WatchedModel
+from treering.evaluation.harness import HarnessTasks
+from treering.evaluation.harness_model import WatchedModel
 from treering.evaluation.harness_scores import ScoredTask, TaskScore
 from treering.evaluation.heldout import nats_of_targets, score_nats, take_heldout
 from treering.evaluation.tasks.catalogue import find_tasks, read_items

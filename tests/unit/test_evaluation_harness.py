@@ -17,7 +17,8 @@ import torch
 from evaluation_making import COLOURS, make_run, tiny_model, write_revision, write_task
 
 from treering.errors import InputError, NonFiniteError
-from treering.evaluation.harness import HarnessTasks, WatchedModel
+from treering.evaluation.harness import HarnessTasks
+from treering.evaluation.harness_model import WatchedModel
 from treering.evaluation.harness_scores import ScoredTask, TaskScore
 from treering.evaluation.tasks.catalogue import find_tasks
 from treering.evaluation.tasks.material import Material

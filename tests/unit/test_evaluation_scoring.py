@@ -18,8 +18,9 @@ from transformers import BloomConfig, BloomForCausalLM, GraniteConfig, GraniteFo
 
 from treering.config.run_directory import RunDirectory
 from treering.errors import InputError
-from treering.evaluation.harness import HarnessTasks, WatchedModel
+from treering.evaluation.harness import HarnessTasks
 from treering.evaluation.harness_building import build_task
+from treering.evaluation.harness_model import WatchedModel
 from treering.evaluation.harness_records import number_types_body
 from treering.evaluation.harness_scores import MetricScore, ScoredTask, TaskScore
 from treering.evaluation.likelihoods import way_of_reading

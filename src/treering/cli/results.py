@@ -60,7 +60,7 @@ def print_evaluation(record: dict[str, Any]) -> None:
         for row in record["revisions"]
     ]
     rows.append(("unigram model", "", "", f"{record['unigram_bits_per_byte']:.4f}"))
-    _print_table("Held-out text", ("revision", "loss (nats)", "perplexity", "bits per byte"), rows)
+    print_table("Held-out text", ("revision", "loss (nats)", "perplexity", "bits per byte"), rows)
     print_harness(record["harness"])
 
 
@@ -74,14 +74,14 @@ def print_harness(records: list[dict[str, Any]]) -> None:
     overlap = any(task["without_overlap"] is not None for task in shown)
     columns = ("task", "metric", "value", f"{harness['confidence']:.0%} interval", "chance", *["unseen"] * overlap)
     rows = [_score(task, metric)[: len(columns)] for task in shown for metric in task["metrics"]]
-    _print_table(f"LM Evaluation Harness {harness['harness_version']}, {harness['revision']}", columns, rows)
+    print_table(f"LM Evaluation Harness {harness['harness_version']}, {harness['revision']}", columns, rows)
     if len(records) > 1 and shown:
         names = [task["task"] for task in shown]
         metrics = [{task["task"]: task["metrics"][0] for task in (*record["tasks"], *record["groups"])} for record in records]
         columns = ("revision", *(f"{name} {metrics[0][name]['metric']}" for name in names))
         values = ([f"{found[name]['value']:.4f}" for name in names] for found in metrics)
         rows = [(record["revision"], *row) for record, row in zip(records, values, strict=True)]
-        _print_table("Over training", columns, rows)
+        print_table("Over training", columns, rows)
 
 
 def _score(task: dict[str, Any], metric: dict[str, Any]) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ def _score(task: dict[str, Any], metric: dict[str, Any]) -> tuple[str, ...]:
     return task["task"], metric["metric"], value, interval, chance, unseen
 
 
-def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table as narrow as its words allow; of what is wider than the terminal nothing is cut."""
     from rich.console import Console
     from rich.table import Table

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from treering import __version__
 from treering.config.schema import EvaluationSection
-from treering.evaluation.harness import HarnessTasks, WatchedModel, harness_version
+from treering.evaluation.harness import HarnessTasks, harness_version
+from treering.evaluation.harness_model import WatchedModel
 from treering.evaluation.harness_scores import ScoredTask, TaskScore
 from treering.provenance.canonical import read_record, write_record
 from treering.provenance.digests import digest_file, digest_value

@@ -1,7 +1,6 @@
 """The stage: score every revision on held-out text, and those that the recipe says with the harness; write the records."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,16 +24,17 @@ from treering.evaluation.harness_records import (
     items_table,
     number_types_body,
 )
-from treering.evaluation.heldout import HeldoutTokens, nats_of_targets, score_nats, take_heldout
+from treering.evaluation.heldout import HeldoutTokens, take_heldout
+from treering.evaluation.heldout_scoring import HeldoutScoring
 from treering.evaluation.overlap_records import write_items, write_overlap
 from treering.evaluation.references import references_digest
-from treering.evaluation.scoring import ALL, Scoring, Share, Subject, key_of, software
+from treering.evaluation.scoring import ALL, Scoring, Share, Subject, key_of
 from treering.evaluation.tasks.catalogue import EvaluationTask, find_tasks, task_digests
 from treering.evaluation.tasks.material import Material
 from treering.evaluation.training_side import open_training_text, training_losses
 from treering.evaluation.unigram import count_tokens, score_unigram
 from treering.model.shapes import count_parameters
-from treering.provenance.canonical import read_record, write_record
+from treering.provenance.canonical import write_record
 from treering.provenance.digests import digest_value
 from treering.provenance.files import whole_directory, write_atomically
 from treering.provenance.manifests import Manifest, read_manifest
@@ -46,7 +46,6 @@ from treering.tokens.store import TokenStore, open_tokenizer
 from treering.training.determinism import open_device, set_arithmetic
 
 _FORMAT_VERSION = 1
-_HELDOUT_RECORD = ("heldout", 1)
 _DTYPE = torch.float32
 
 
@@ -99,7 +98,7 @@ def _evaluate(run: RunDirectory, tasks: Sequence[EvaluationTask], reads: dict[st
     with whole_directory(run.stage("evaluation")) as folder:
         stage = _Stage(run, folder, tasks)  # what is wrong with a task is said before anything long begins
         stage.score(ALL, progress)
-        heldout = stage.keep_heldout()
+        heldout = stage.heldout_scoring.copy(stage.all_subjects, folder / "heldout")
         unigram = stage.write_unigram()
         apart = stage.write_overlap(progress)
         harness = stage.write_harness(apart)
@@ -127,11 +126,12 @@ class _Stage:
         self.revisions: list[dict[str, Any]] = sorted(listed["revisions"], key=lambda revision: revision["step"])
         self.tokenizer = open_tokenizer(run.stage("tokens"))
         self.heldout = self._take_heldout()
-        self.subjects = [self._subject(revision, _DTYPE) for revision in self._wanted()]
+        self.all_subjects = [self._subject(revision, _DTYPE) for revision in self.revisions]
+        self.subjects = [subject for subject in self.all_subjects if subject.step in self._wanted()]
         self.released = self._subject(self.revisions[-1], DTYPES[run.recipe.revisions.dtype])
-        self.scoring = Scoring(
-            self.scored, self._build(tasks), task_digests(tasks), self.settings, open_device(run.recipe.training)
-        )
+        device, threads = open_device(run.recipe.training), run.recipe.training.threads
+        self.heldout_scoring = HeldoutScoring(self.scored, self.heldout, self.settings.batch_size, device, threads)
+        self.scoring = Scoring(self.scored, self._build(tasks), task_digests(tasks), self.settings, device)
 
     def _take_heldout(self) -> HeldoutTokens:
         store = TokenStore(self.run.stage("tokens"), "validation")
@@ -157,66 +157,29 @@ class _Stage:
         folder, weights = self.run.stage("revisions") / revision["name"], {"weights_digest": revision["weights_digest"]}
         return Subject(revision["name"], revision["step"], dtype, lambda: weights, lambda: folder)
 
-    def _wanted(self) -> list[dict[str, Any]]:
-        """Return the revisions that the recipe wants scored with the harness, in step order, the last among them.
+    def _wanted(self) -> list[int]:
+        """Return the steps whose revisions the recipe wants scored with the harness, the last among them.
 
         Raises:
             InputError: When a step is no revision.
         """
-        wanted = self.settings.revisions
+        wanted, steps = self.settings.revisions, [revision["step"] for revision in self.revisions]
         if wanted in ("all", "last"):
-            return self.revisions if wanted == "all" else self.revisions[-1:]
-        steps = [revision["step"] for revision in self.revisions]
+            return steps if wanted == "all" else steps[-1:]
         if unknown := [step for step in wanted if step not in steps]:
             raise InputError(
                 "there is no such revision", where="evaluation.revisions", expected=", ".join(map(str, steps)), found=unknown[0]
             )
-        return [revision for revision in self.revisions if revision["step"] in (*wanted, steps[-1])]
+        return [*wanted, steps[-1]]
 
     def score(self, share: Share, progress: Progress) -> None:
         """Write the records of a share that are not there yet, each whole as soon as it is known."""
-        self._score_heldout(share, progress)
+        self.heldout_scoring.score(share.of(self.all_subjects), progress)
         self.scoring.score([*self.subjects, *self._in_released_type()], share, progress)
 
     def _in_released_type(self) -> list[Subject]:
         """Return the last revision as it is released, where that is another number type than scores are computed in."""
         return [] if self.released.dtype == _DTYPE else [self.released]
-
-    def _score_heldout(self, share: Share, progress: Progress) -> None:
-        mine = [self._subject(revision, _DTYPE) for revision in share.of(self.revisions)]
-        waiting = [subject for subject in mine if not (self._kept_heldout(subject) / "score.json").exists()]
-        total = len(waiting) * len(self.heldout.targets)
-        with progress.task("held-out text", total, "tokens") as watched:
-            for subject in waiting:
-                watched.note(subject.name)
-                model = subject.open_model(self.scoring.device)
-                nats = nats_of_targets(model, self.heldout, self.settings.batch_size, watched)
-                del model  # before the next is opened
-                score, domains = score_nats(nats, self.heldout, subject.name)
-                about = {"revision": subject.name, "step": subject.step, "tokens_digest": self.heldout.digest}
-                about["domains"] = [{"domain": domain, **own.fields()} for domain, own in domains.items()]
-                kept = self._kept_heldout(subject)
-                write_atomically(kept / "nats.npy", _array_bytes(nats))
-                write_record(kept / "score.json", *_HELDOUT_RECORD, about | score.fields())
-
-    def _kept_heldout(self, subject: Subject) -> Path:
-        """Return where a revision's held-out scores are kept; those made from other inputs lie elsewhere."""
-        inputs = {
-            "origin": [dict(subject.origin), subject.settings_digest],
-            "heldout": [self.heldout.digest, self.heldout.sequence_length, [list(place) for place in self.heldout.domains]],
-            "software": [*software(), self.settings.batch_size, self.scoring.device.type, self.run.recipe.training.threads],
-        }
-        return self.scored / "heldout" / f"{subject.name}.{key_of(inputs)}"
-
-    def keep_heldout(self) -> list[dict[str, Any]]:
-        """Copy the revisions' records into the stage's folder and return them in step order."""
-        records = []
-        for subject in (self._subject(revision, _DTYPE) for revision in self.revisions):
-            kept, folder = self._kept_heldout(subject), self.folder / "heldout"
-            records.append(read_record(kept / "score.json", *_HELDOUT_RECORD))
-            write_record(folder / f"{subject.name}.json", *_HELDOUT_RECORD, records[-1])
-            write_atomically(folder / f"{subject.name}.npy", (kept / "nats.npy").read_bytes())
-        return records
 
     def write_unigram(self) -> dict[str, Any]:
         """Write the unigram model's score on the same targets and return it."""
@@ -301,10 +264,3 @@ def _summary(heldout: Sequence[dict[str, Any]], unigram: dict[str, Any]) -> dict
         "better_than_untrained": None if untrained is None else last < untrained,
         "better_than_unigram": last < unigram["bits_per_byte"],
     }
-
-
-def _array_bytes(array: np.ndarray) -> bytes:
-    """Return an array in numpy's format."""
-    file = BytesIO()
-    np.lib.format.write_array(file, array.astype("<f4", copy=False), version=(1, 0), allow_pickle=False)
-    return file.getvalue()

@@ -10,6 +10,7 @@ TreeringError
 ├── NonFiniteError       exit 1   training met a NaN or an infinity: step, batch, tensors
 ├── ReproductionError    exit 1   a re-run or a re-implementation differs: what, where, both values
 ├── ClaimError           exit 1   a card's number does not follow from its record
+├── PublishError         exit 1   what a Hub serves is not what was published: branch and file
 ├── EnvironmentMismatch  exit 3   machine or software is not the recorded one; lists the differences
 │   ├── StorageError              the disk is full or a folder cannot be written
 │   └── RankError                 another process of the run has ended; names it
@@ -97,6 +98,10 @@ class ReproductionError(TreeringError):
 
 class ClaimError(TreeringError):
     """A number in a card does not follow from the record it points to."""
+
+
+class PublishError(TreeringError):
+    """What the Hub serves is not what was published."""
 
 
 class EnvironmentMismatch(TreeringError):

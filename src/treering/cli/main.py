@@ -8,7 +8,24 @@ from typing import Annotated
 import typer
 
 from treering import __version__
-from treering.cli import batch, card, diff, evaluate, export, install, neox, new, prepare, run, show, trace, train, verify
+from treering.cli import (
+    batch,
+    card,
+    diff,
+    evaluate,
+    export,
+    install,
+    neox,
+    new,
+    prepare,
+    publish,
+    run,
+    serve,
+    show,
+    trace,
+    train,
+    verify,
+)
 from treering.errors import EnvironmentMismatch, TreeringError
 from treering.provenance.environment import let_waiting_threads_sleep
 from treering.provenance.files import storage_errors
@@ -23,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (new, show, run, prepare, train, export, evaluate, card, verify, diff, install, batch, trace):
+for verb in (new, show, run, prepare, train, export, evaluate, card, verify, diff, publish, install, serve, batch, trace):
     app.command(verb.NAME)(verb.command)
 app.add_typer(neox.app)
 

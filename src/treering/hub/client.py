@@ -1,13 +1,13 @@
 """The seam of `huggingface_hub`: what a repository has, files into the local cache, and what can go wrong on the way."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, constants, get_session, snapshot_download
 from huggingface_hub.errors import (
     DisabledRepoError,
     GatedRepoError,
@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
     XetDownloadError,
 )
-from huggingface_hub.utils import tqdm, validate_repo_id
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, tqdm, validate_repo_id
 
 from treering.errors import EnvironmentMismatch, InputError, TreeringError
 from treering.hub.guard import COMMIT, guard_answers
@@ -29,6 +29,8 @@ from treering.provenance.progress import Task
 
 _BYTES_BAR = "huggingface_hub.snapshot_download"
 _SHOWN_CHARACTERS = 200
+_PATIENCE_SECONDS = 60.0
+_ASK_AGAIN, _GONE, _NO_FILE = (429, 500, 502, 503, 504), (403, 404, 410, 416), "EntryNotFound"
 _AGAIN = "run the same command again: what is whole is kept"
 _ODD_ANSWER = (ValueError, KeyError, TypeError)  # what the client meets in an answer of another form
 _NOT_THERE = {
@@ -45,6 +47,14 @@ _NO_ANSWERS = (
     (HTTPError, "the Hub cannot be reached", f"check the connection and the endpoint, then {_AGAIN}"),
     (_ODD_ANSWER, "the answer is not a Hub's", "check the endpoint"),
 )
+
+
+class Answer(NamedTuple):
+    """What a Hub answered: its status (0 where none came), its headers, and no more of its content than was wanted."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,39 @@ class Repository:
             )
         return Path(folder)
 
+    def ask(self, path: str, most_bytes: int, first_byte: int | None = None, *, last_time: bool = False) -> Answer:
+        """Return what the Hub answers to a GET of a path under its address.
+
+        Where it is better asked again, or a file that it lists is not there, that is the status alone.
+
+        Args:
+            path: Quoted, with its query.
+            most_bytes: Where more comes, the rest is left unread.
+            first_byte: Ask for so many bytes of a file from this one on; a server may send all of it regardless (status 200).
+            last_time: An answer for which it would be asked again is an error too.
+
+        Raises:
+            InputError: When the repository or the commit is gone, or may not be read.
+            EnvironmentMismatch: When the Hub does not answer as one does, or, the last time, cannot be reached or is too busy.
+        """
+        wanted = {} if first_byte is None else {"Range": f"bytes={first_byte}-{first_byte + most_bytes - 1}"}
+        headers = {**build_hf_headers(token=self._token), "Accept-Encoding": "identity", **wanted}
+        with self._errors():
+            try:
+                url = f"{self.endpoint or constants.ENDPOINT}{path}"
+                with get_session().stream("GET", url, headers=headers, timeout=_PATIENCE_SECONDS) as response:
+                    if response.is_success:
+                        return Answer(response.status_code, response.headers, _first_bytes(response, most_bytes))
+                again = response.status_code in _ASK_AGAIN and not last_time
+                code, gone = response.headers.get("X-Error-Code", _NO_FILE), response.status_code in _GONE
+                if not again and not (first_byte is not None and gone and code == _NO_FILE):
+                    hf_raise_for_status(response)
+                return Answer(response.status_code, response.headers, b"")
+            except HTTPError as error:
+                if last_time or isinstance(error, HfHubHTTPError):
+                    raise
+                return Answer(0, {}, b"")
+
     @property
     def _token(self) -> bool | None:
         return None if self.endpoint is None else False
@@ -107,7 +150,7 @@ class Repository:
         try:
             yield
         except (HTTPError, OSError, XetDownloadError, *_ODD_ANSWER) as error:
-            raise _explained(error, self) from error
+            raise explained(error, self) from error
 
 
 def open_repository(name: str, endpoint: str | None, cache: Path) -> Repository:
@@ -135,6 +178,16 @@ def _is_address(endpoint: str) -> bool:
         return False
 
 
+def _first_bytes(response: Any, most_bytes: int) -> bytes:
+    """Return the beginning of an answer's content, without reading on."""
+    content = bytearray()
+    for piece in response.iter_bytes():
+        content += piece
+        if len(content) >= most_bytes:
+            break
+    return bytes(content[:most_bytes])
+
+
 def _bar_of(task: Task) -> type[tqdm]:
     """Return a class of bars that show nothing, and tell a task of the bytes that have arrived."""
 
@@ -151,10 +204,10 @@ def _bar_of(task: Task) -> type[tqdm]:
     return Bar
 
 
-def _explained(error: BaseException, repository: Repository) -> TreeringError:
+def explained(error: BaseException, repository: Repository) -> TreeringError:
     """Return what an error of the client means to a user; what a server wrote is not in it as it came."""
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
-        return _explained(error.__cause__, repository)  # the cache was looked into because the Hub did not answer
+        return explained(error.__cause__, repository)  # the cache was looked into because the Hub did not answer
     where = repository.name if repository.endpoint is None else f"{repository.name} at {repository.endpoint}"
     for kind, (problem, advice) in _NOT_THERE.items():
         if isinstance(error, kind):

@@ -1,0 +1,86 @@
+"""`treering publish`: a release to the Hub, read back."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from treering.cli.arguments import RUNS, Json, Runs, Target
+
+if TYPE_CHECKING:
+    from treering.hub.plan import PlannedRepository
+
+NAME = "publish"
+
+
+def command(
+    target: Target,
+    to: Annotated[str | None, typer.Option("--to", help="ORG/NAME; by default the card's.")] = None,
+    endpoint: Annotated[str | None, typer.Option("--endpoint", help="The Hub's address.")] = None,
+    token_file: Annotated[Path | None, typer.Option("--token-file", help="A file with the token for it.")] = None,
+    data: Annotated[bool, typer.Option("--data/--no-data", help="The data order and records, as a data set.")] = True,
+    texts: Annotated[bool, typer.Option("--texts", help="Documents and tokens too, in that data set.")] = False,
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="AdamW's moments too, in a repository.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Create repositories private.")] = False,
+    commits_per_hour: Annotated[
+        int, typer.Option("--commits-per-hour", min=0, help="What the Hub takes; beyond is waited. 0: no limit.")
+    ] = 120,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go where, and send nothing.")] = False,
+    verify_only: Annotated[bool, typer.Option("--verify-only", help="Read back and compare, and send nothing.")] = False,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Publish a finished run: a branch for each revision, `main` with card and records, all of it read back and compared."""
+    from treering.card.release import release_digest
+    from treering.card.required import repository
+    from treering.cli.results import choose_run
+    from treering.cli.terminal import TerminalProgress, command_text, duration_text, print_json, print_next, say
+    from treering.config.digests import STAGES
+    from treering.hub.plan import plan_release
+    from treering.hub.publishing import push, read_back
+    from treering.hub.remote import Pace, open_remote
+
+    run = choose_run(target, runs)
+    run.refuse_undone(*STAGES)
+    digest = release_digest(run)
+    name = to or repository(run.recipe)
+    planned = plan_release(run, name, data=data, texts=texts, moments=checkpoints)
+    described = [_describe(one) for one in planned]
+    if dry_run:
+        print_json({"release": digest, "repositories": described}) if as_json else _print_plan(planned)
+        return
+    pace, progress = Pace(commits_per_hour or None), TerminalProgress()
+    commits = sum(len(one.branches) for one in planned)
+    if not verify_only and (waits := pace.expected_seconds(commits)):
+        typer.echo(f"{commits} commits at {commits_per_hour} an hour: about {duration_text(waits)}", err=True)
+    done: list[dict[str, Any]] = []
+    for one in planned:
+        remote = open_remote(one.name, one.kind, endpoint, token_file, pace, private=private)
+        if verify_only:
+            done.append({"repository": one.name, "commits": read_back(one, remote, progress), "pushed": 0})
+        else:
+            tags = (f"release-{digest.removeprefix('sha256:')[:12]}",)
+            found = push(one, remote, tags, progress)
+            done.append({"repository": one.name, "commits": dict(found.commits), "pushed": found.pushed})
+    if as_json:
+        print_json({"release": digest, "repositories": done})
+        return
+    for entry in done:
+        sent = f"{entry['pushed']} sent now"
+        say(f"{entry['repository']}: {len(entry['commits'])} branches read back, each file as it is here; {sent}")
+    say(f"release  {digest}")
+    print_next(command_text("publish", run.path, "--verify-only"))
+
+
+def _describe(planned: "PlannedRepository") -> dict[str, Any]:
+    branches = [{"name": one.name, "files": len(one.files), "size_bytes": one.size_bytes} for one in planned.branches]
+    return {"repository": planned.name, "kind": planned.kind, "branches": branches}
+
+
+def _print_plan(planned: "list[PlannedRepository]") -> None:
+    from treering.cli.results import print_table
+    from treering.cli.terminal import size_text
+
+    for one in planned:
+        rows = [(branch.name, str(len(branch.files)), size_text(branch.size_bytes)) for branch in one.branches]
+        print_table(f"{one.name} ({one.kind})", ("branch", "files", "size"), rows)

@@ -1,7 +1,7 @@
 """Simulated releases of any size on a small Hub: files are made where they are read, so that 154 branches of 12B fit anywhere.
 
-Weights are those of a course through a training: first weights, then a drift and a random walk whose steps follow a rate. Numbers
-are a pure function of seed, tensor and place, whichever part is asked for.
+Weights are those of a course through a training: first weights, then a drift and a random walk whose steps follow a rate.
+Numbers are a pure function of seed, tensor and place, whichever part is asked for.
 """
 
 import functools
@@ -126,7 +126,7 @@ class Training:
         }
 
     def spread(self, tensor: str) -> float:
-        """The standard deviation of first weights: `wang_init` where a layer writes to the residual stream, else `small_init`."""
+        """The standard deviation of first weights: `wang_init` where a layer writes to the residual stream, or `small_init`."""
         if self.std is not None:
             return self.std
         writes = tensor.endswith(("attention.dense.weight", "dense_4h_to_h.weight"))
@@ -289,8 +289,9 @@ language:
 
 # sapling
 
-sapling has {training.layers} layers, a hidden dimension of {training.hidden}, and 4 attention heads, for a total of {parameters:,} parameters.
-It comes with {len(steps)} intermediate training checkpoints, from step 0 to the last; the first weights are small_init and wang_init.
+sapling has {training.layers} layers, a hidden dimension of {training.hidden}, and 4 attention heads.
+These are a total of {parameters:,} parameters; the first weights are small_init and wang_init.
+It comes with {len(steps)} intermediate training checkpoints, from step 0 to the last.
 Loading in fp16 requires approximately {sizes[0]} of GPU memory. The full fp32 weights are {sizes[1]} on disk.
 
 ```python

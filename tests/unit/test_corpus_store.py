@@ -78,9 +78,10 @@ def test_damaged_offsets_are_refused(corpus, damage, message):
         DocumentStore(corpus, "train")
 
 
-def test_an_offset_that_points_into_a_line_is_refused(corpus):
+@pytest.mark.parametrize("added", [1, 1 << 40, 1 << 63], ids=["into a line", "behind the end", "where no file reaches"])
+def test_an_offset_that_points_elsewhere_is_refused(corpus, added):
     offsets = np.fromfile(corpus / "train.offsets", "<u8")
-    offsets[7] += 1
+    offsets[7] += np.uint64(added)
     offsets.tofile(corpus / "train.offsets")
     with pytest.raises(FormatError, match="there is no document here"):
         DocumentStore(corpus, "train")[3]

@@ -66,6 +66,8 @@ class DocumentStore:
         path = shard_path(self._directory, self._split, number)
         try:
             with path.open("rb") as file:
+                if offset >= path.stat().st_size:  # it may be one that no file can have
+                    raise FormatError("there is no document here", where=f"{path} byte {offset}")
                 file.seek(offset)
                 for _ in range(count):
                     start = file.tell()

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from treering.errors import PublishError
@@ -128,11 +129,17 @@ def _differences(branch: PlannedBranch, there: Mapping[str, RemoteFile]) -> Iter
             yield f"{path} is another file"
 
 
+@cache
+def _digest(path: Path, size_bytes: int, changed: int) -> str:  # noqa: ARG001 (it is read once for each state)
+    return digest_file(path)
+
+
 def _is_file(path: Path, there: RemoteFile) -> bool:
     """Say whether a file of the server's is one of this machine's: by SHA-256, or by git's digest where it keeps no other."""
-    if path.stat().st_size != there.size_bytes:
+    stat = path.stat()
+    if stat.st_size != there.size_bytes:
         return False
     if there.sha256 is not None:
-        return digest_file(path) == f"sha256:{there.sha256}"
+        return _digest(path, stat.st_size, stat.st_mtime_ns) == f"sha256:{there.sha256}"
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == there.git_id

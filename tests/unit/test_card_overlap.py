@@ -119,6 +119,7 @@ def test_a_release_that_scores_otherwise_in_its_own_number_type_gets_no_card(run
         ("overlap/overlap.json", ("tasks", 0, "in_corpus"), 5, r"number_agreement: 5 and 3 items, listed \(4, 3\)"),
         ("harness/step512.json", ("tasks", 0, "without_overlap", "samples"), 396, "397 items were not trained on"),
         ("overlap/overlap.json", ("groups",), [entry("x", 1, 1, 0, 0)], "families"),
+        ("overlap/overlap.json", ("tasks",), [{"task": "number_agreement"}], "lacks something: KeyError"),
         ("number-types.json", ("metrics", 0, "computed"), 0.9, "in one alone"),
         ("number-types.json", ("agree",), False, "not what all metrics say"),
     ],

@@ -1,6 +1,6 @@
 """Records that speak of the same thing, and whether they say the same."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from treering.card.claims import Evidence
@@ -47,7 +47,8 @@ def refuse_contradictions(records: Records) -> None:
         ClaimError: When two records differ about the same thing; lists every such pair with both values.
     """
     found = [*_in_fields(records), *_in_lists(records), *_in_verdicts(records)]
-    found += [*_in_comparison(records), *_in_overlap(records), *_in_number_types(records)]
+    for look in (_in_comparison, _in_overlap, _in_number_types):
+        found += _looked(look, records)
     if found:
         raise ClaimError(
             "the records contradict each other",
@@ -119,6 +120,14 @@ def _in_verdicts(records: Records) -> Iterator[_Problem]:
             yield (EVALUATION,), f"better_than_{name} is {verdict}, at {last} against {other} bits per byte"
 
 
+def _looked(look: Callable[[Records], Iterator[_Problem]], records: Records) -> list[_Problem]:
+    """Return what a look finds, or that a record lacks what it looks at."""
+    try:
+        return [*look(records)]
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        return [((EVALUATION,), f"a record of the evaluation lacks something: {error!r}")]
+
+
 def _in_comparison(records: Records) -> Iterator[_Problem]:
     """Yield where the comparison with published scores does not follow from the scores and the published ones."""
     if not records.holds(COMPARISON):
@@ -127,11 +136,7 @@ def _in_comparison(records: Records) -> Iterator[_Problem]:
     scored = [name for name in revisions if records.holds(harness_record(name))]
     tokens = {row["name"]: row["tokens"] for row in records.value(REVISIONS, "/revisions")}
     bodies = [records.value(harness_record(name), "") for name in scored]
-    try:
-        expected = compare(bodies, tokens, records.value(TRAINING, "/parameters")) or {}
-    except (KeyError, TypeError, ValueError) as error:
-        yield (COMPARISON, records.main_harness), f"the scores are no scores: {error!r}"
-        return
+    expected = compare(bodies, tokens, records.value(TRAINING, "/parameters")) or {}
     written = {field: value for field, value in records.value(COMPARISON, "").items() if field not in ("format", "version")}
     for field in sorted(expected.keys() | written.keys()):
         if canonical_json(expected.get(field)) != canonical_json(written.get(field)):

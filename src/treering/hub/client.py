@@ -179,11 +179,11 @@ def _is_address(endpoint: str) -> bool:
 
 
 def _first_bytes(response: Any, most_bytes: int) -> bytes:
-    """Return the beginning of an answer's content, without reading on."""
+    """Return the beginning of an answer's content, without reading on beyond it."""
     content = bytearray()
     for piece in response.iter_bytes():
         content += piece
-        if len(content) >= most_bytes:
+        if len(content) > most_bytes:  # one that ends where it should is read to its end, and its connection used again
             break
     return bytes(content[:most_bytes])
 

@@ -118,7 +118,9 @@ def test_what_changed_is_sent_and_what_is_no_more_is_removed(hub: Hub, tmp_path:
     ids=["branch", "changed", "missing", "too many"],
 )
 def test_reading_back_names_branch_and_file(hub: Hub, tmp_path: Path, change: Any, problem: str) -> None:
-    planned = small(tmp_path, step0={"a.json": b"1", "b.safetensors": b"2" * 5000}, main={"a.json": b"3"})
+    planned = small(
+        tmp_path, step0={"a.json": b"1", "b.safetensors": b"2" * 5000}, main={"a.json": b"3", "items.parquet": b"4"}
+    )
     push(planned, hub.remote(planned))
     change(client(hub.endpoint))
     with pytest.raises(PublishError, match=problem):

@@ -67,7 +67,8 @@ def command(
         return
     for entry in done:
         sent = f"{entry['pushed']} sent now"
-        say(f"{entry['repository']}: {len(entry['commits'])} branches read back, each file as it is here; {sent}")
+        count = f"{len(entry['commits'])} branch{'es' if len(entry['commits']) != 1 else ''}"
+        say(f"{entry['repository']}: {count} read back, each file as it is here; {sent}")
     say(f"release  {digest}")
     print_next(command_text("publish", run.path, "--verify-only"))
 

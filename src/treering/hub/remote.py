@@ -2,6 +2,7 @@
 
 import re
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +115,7 @@ class Remote:
         operations: list[Any] = [CommitOperationDelete(path) for path in removed]
         operations += [CommitOperationAdd(path, file) for path, file in added.items()]
         try:
-            self._ask(
+            self._ask_quietly(
                 lambda: self._api.create_commit(
                     self.name,
                     operations,
@@ -135,6 +136,12 @@ class Remote:
     @property
     def _api(self) -> HfApi:
         return HfApi(endpoint=self.endpoint, token=self.token)
+
+    def _ask_quietly(self, call: Callable[[], _Answer]) -> _Answer:
+        """Return a call's answer, without the client's doubts whether records belong beside a model."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*commit a data file", UserWarning)
+            return self._ask(call)
 
     def _ask(self, call: Callable[[], _Answer]) -> _Answer:
         """Return a call's answer; repeat it while the Hub is busy, for as long as it says.

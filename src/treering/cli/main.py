@@ -9,6 +9,7 @@ import typer
 
 from treering import __version__
 from treering.cli import (
+    audit,
     batch,
     card,
     diff,
@@ -40,7 +41,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (new, show, run, prepare, train, export, evaluate, card, verify, diff, publish, install, serve, batch, trace):
+for verb in (
+    *(new, show, run, prepare, train, export, evaluate, card, verify, diff),
+    *(publish, install, serve, audit, batch, trace),
+):
     app.command(verb.NAME)(verb.command)
 app.add_typer(neox.app)
 

@@ -1,0 +1,211 @@
+"""What a release has: its branches in the order of the training, each with its files and their digests."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from treering.config.run_directory import RECIPE, find_run
+from treering.errors import InputError
+from treering.hub.audit.asking import Asking, odd_answer
+from treering.hub.branches import Place, place_of
+from treering.provenance.digests import digest_file
+from treering.provenance.progress import Progress, Task
+from treering.revisions.branches import MAIN, branches_of
+
+_Thing = TypeVar("_Thing")
+
+WORKERS = 8
+_MOST_FILES = 20_000  # of a branch
+_SERIES_END = re.compile(r"(?:step_?|ckpt_|iter_)(?=\d)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class FileFact:
+    """A file of a branch: its path there, its size, and a digest of its content, `sha256:…` or git's name for it."""
+
+    path: str
+    size_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """A branch and its files; `place` is None where its name says no step, `series` what tells trainings side by side apart."""
+
+    name: str
+    place: Place | None
+    series: str
+    commit: str | None
+    files: Mapping[str, FileFact]
+
+    @property
+    def step(self) -> int:
+        """The step that its name says; -1 where it says none."""
+        return -1 if self.place is None else self.place.step
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A release: branches of steps in the order of the training, `main` if there is one, all names, and the way to files."""
+
+    name: str
+    branches: tuple[Branch, ...]
+    main: Branch | None
+    names: tuple[str, ...]
+    read: Callable[[Branch, str, int, int], bytes]
+    asking: Asking | None = None
+
+    def watch(self, task: Task) -> None:
+        """Have whoever watches a task be told when the Hub makes it wait."""
+        if self.asking is not None:
+            self.asking.task = task
+
+    @property
+    def everything(self) -> tuple[Branch, ...]:
+        """All branches that are looked at: those of steps, then `main`."""
+        return self.branches if self.main is None else (*self.branches, self.main)
+
+    @property
+    def series(self) -> list[tuple[Branch, ...]]:
+        """Branches of steps, those of each training by themselves."""
+        found: dict[tuple[int, str], list[Branch]] = {}
+        for branch in self.branches:
+            found.setdefault((branch.place.stage if branch.place else 0, branch.series), []).append(branch)
+        return [tuple(branches) for branches in found.values()]
+
+
+def list_repository(asking: Asking, pattern: str | None, progress: Progress) -> Listing:
+    """Return what a repository has, each branch at the commit that it points to now.
+
+    Raises:
+        InputError: When there is no such repository, it may not be read or has no branch to look at, or the pattern is wrong.
+        EnvironmentMismatch: When the Hub cannot be reached, or does not answer as one does.
+    """
+    repository = asking.repository
+    commits = repository.branches()
+    wanted = [name for name in commits if name == MAIN or place_of(name, pattern) is not None]
+    if not wanted:
+        raise InputError(
+            f"no branch is named for a step, and none `{MAIN}`",
+            where=repository.name,
+            advice="--pattern says how steps are named",
+        )
+
+    def look(name: str) -> Branch:
+        entries = asking.list_files(commits[name])
+        return _branch(name, pattern, commits[name], (fact for entry in entries if (fact := _fact(entry, repository.name))))
+
+    with progress.task("list branches", len(wanted), "branches") as task, ThreadPoolExecutor(WORKERS) as pool:
+        asking.task = task
+        found = [_told(task, branch) for branch in pool.map(look, wanted)]
+
+    def read(branch: Branch, path: str, start: int, stop: int) -> bytes:
+        return asking.read(branch.commit or branch.name, path, start, stop)
+
+    return _listing(repository.name, found, tuple(commits), read, asking)
+
+
+def list_folder(folder: Path, pattern: str | None, progress: Progress) -> Listing:
+    """Return what a folder of revisions has, or a run, after digesting every file; or a model by itself, as `main`.
+
+    Raises:
+        InputError: When there is no revision in it, or the run's recipe is wrong.
+        FormatError: When a record or a manifest of a finished run cannot be read.
+    """
+    places = _places_of_run(folder) if (folder / RECIPE).is_file() else _places(folder, pattern)
+    if not any(places.values()):
+        raise InputError("this folder has no revisions", where=folder, advice="--pattern says how steps are named")
+    found = []
+    with progress.task("digest files", sum(map(len, places.values())), "files") as task:
+        for name, files in places.items():
+            found.append(_branch(name, pattern, None, (_told(task, _digested(path, file)) for path, file in files.items())))
+
+    def read(branch: Branch, path: str, start: int, stop: int) -> bytes:
+        with places[branch.name][path].open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+    return _listing(str(folder), found, tuple(places), read)
+
+
+def plain(path: str) -> bool:
+    """Return whether a file's name is one that leads nowhere else and may be shown."""
+    return 0 < len(path) <= 1000 and path.isprintable() and not path.startswith("/") and ".." not in path.split("/")
+
+
+def _listing(
+    name: str, found: Iterable[Branch], names: tuple[str, ...], read: Callable[..., bytes], asking: Asking | None = None
+) -> Listing:
+    by_name = {branch.name: branch for branch in found}
+    main = by_name.pop(MAIN, None) if MAIN in by_name and by_name[MAIN].place is None else None
+    ordered = sorted(by_name.values(), key=lambda branch: ((branch.place or Place(0, 0, None))[:2], branch.name))
+    return Listing(name, tuple(ordered), main, names, read, asking)
+
+
+def _branch(name: str, pattern: str | None, commit: str | None, facts: Iterable[FileFact]) -> Branch:
+    place = place_of(name, pattern)
+    return Branch(name, place, _series_of(name, pattern) if place else "", commit, {fact.path: fact for fact in facts})
+
+
+def _series_of(name: str, pattern: str | None) -> str:
+    """Return the part of a branch's name before its step: that of branches of one training is the same."""
+    if pattern is not None and (match := re.compile(pattern, re.ASCII).fullmatch(name)):
+        return name[: match.start("step")]
+    ends = [match.end() for match in _SERIES_END.finditer(name)]
+    return name[: ends[-1]] if ends else ""
+
+
+def _fact(entry: dict[str, Any], where: str) -> FileFact | None:
+    """Return what a Hub says of a file, or None of a folder.
+
+    Raises:
+        EnvironmentMismatch: When it is not what a Hub says of one.
+    """
+    if entry.get("type") != "file":
+        return None
+    path, size, large = entry.get("path"), entry.get("size"), entry.get("lfs")
+    name = large.get("oid", large.get("sha256")) if isinstance(large, dict) else entry.get("oid")
+    letters = 64 if isinstance(large, dict) else 40
+    if isinstance(large, dict):
+        size = large.get("size", size)
+    known = isinstance(name, str) and re.fullmatch(rf"[0-9a-f]{{{letters}}}", name)
+    if not (isinstance(path, str) and type(size) is int and size >= 0 and known):
+        raise odd_answer(where, entry)
+    return FileFact(path, size, f"sha256:{name}" if letters == 64 else f"git:{name}")
+
+
+def _places_of_run(folder: Path) -> dict[str, dict[str, Path]]:
+    """Return the files of each branch of a run's release; without a card there is no `main` yet.
+
+    Raises:
+        InputError: When it has no revisions yet.
+        FormatError: When a record or a manifest of a finished run cannot be read.
+    """
+    if not (folder / "revisions").is_dir():
+        raise InputError("this run has no revisions yet", where=folder, advice="treering export, first")
+    if (folder / "card" / "claims.json").is_file():
+        return branches_of(find_run(folder, folder.parent))
+    return _places(folder / "revisions", None)
+
+
+def _places(folder: Path, pattern: str | None) -> dict[str, dict[str, Path]]:
+    """Return the files of each folder that is named for a step or `main`; where none is, of the folder itself."""
+    wanted = [path for path in folder.iterdir() if path.is_dir() and (path.name == MAIN or place_of(path.name, pattern))]
+    return {path.name: _files_of(path) for path in wanted} or {MAIN: _files_of(folder)}
+
+
+def _files_of(folder: Path) -> dict[str, Path]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())[:_MOST_FILES]
+    return {path.relative_to(folder).as_posix(): path for path in paths}
+
+
+def _digested(path: str, file: Path) -> FileFact:
+    return FileFact(path, file.stat().st_size, digest_file(file))
+
+
+def _told(task: Task, thing: _Thing) -> _Thing:
+    task.advance()
+    return thing

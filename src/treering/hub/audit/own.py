@@ -1,0 +1,62 @@
+"""What a release by treering says of itself: its recipe, and what each revision was made from."""
+
+import functools
+from typing import Any
+
+from treering.checkpoints.schedule import planned_steps
+from treering.config.digests import run_digest
+from treering.config.reading import parse_recipe
+from treering.config.schema import Recipe
+from treering.errors import TreeringError
+from treering.hub.audit.contents import Contents
+from treering.hub.audit.listing import Branch
+from treering.training.schedule import learning_rate
+
+_MOST_RECIPE_LETTERS = 1 << 20
+_MOST_UPDATES = 100_000_000
+_MOST_PLANNED = 100_000
+_MOST_IDLE_UPDATES = 1000
+
+
+def recipe_of(contents: Contents) -> Recipe | None:
+    """Return the recipe on `main`, or None where there is none that treering reads, or one too large to be true."""
+    text = contents.text(contents.listing.main, "recipe.yaml")
+    return None if text is None or len(text) > _MOST_RECIPE_LETTERS else _parsed(text)
+
+
+def declared_steps(contents: Contents) -> tuple[int, ...] | None:
+    """Return the steps that the recipe on `main` says are kept, or None where there is no recipe."""
+    recipe = recipe_of(contents)
+    return None if recipe is None else planned_steps(recipe)
+
+
+def revision_record(contents: Contents, branch: Branch) -> dict[str, Any] | None:
+    """Return what a branch's own record says it was made from, or None where it has none."""
+    record = contents.document(branch, "revision.json")
+    return record if record is not None and record.get("format") == "treering/revision" else None
+
+
+def equal_as_told(contents: Contents, earlier: Branch, later: Branch) -> bool:
+    """Return whether treering's records say why two branches have the same weights: rates of 0, or rounding when published."""
+    recipe, records = recipe_of(contents), [revision_record(contents, branch) for branch in (earlier, later)]
+    if recipe is None or any(record is None or record.get("run_digest") != run_digest(recipe) for record in records):
+        return False
+    trained = [record.get("trained_digest") for record in records if record is not None]
+    if trained[0] != trained[1]:
+        return True
+    idle = range(earlier.step, later.step)
+    return (
+        0 < len(idle) <= _MOST_IDLE_UPDATES
+        and later.step <= recipe.training.steps
+        and not any(learning_rate(recipe.training, update) for update in idle)
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _parsed(text: str) -> Recipe | None:
+    try:
+        recipe = parse_recipe(text, "recipe.yaml")
+    except TreeringError:
+        return None
+    small = recipe.training.steps <= _MOST_UPDATES and recipe.training.steps // recipe.checkpoints.every <= _MOST_PLANNED
+    return recipe if small else None

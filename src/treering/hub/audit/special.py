@@ -1,0 +1,58 @@
+"""Special tokens: that settings, tokenizer and model mean the same numbers by them, each with a row in the embedding."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from treering.hub.audit.contents import TOKENIZER, Contents
+from treering.hub.audit.findings import Finding, Severity, named, shown
+
+_ROLES = ("bos", "eos", "pad", "unk")
+_CONFIGS = ("config.json", "generation_config.json")
+
+
+def check_special(contents: Contents) -> Iterator[Finding]:
+    """Yield the special tokens about which a branch's files contradict each other, each kind once with all its branches."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for branches, documents in contents.alike((*_CONFIGS, "tokenizer_config.json", TOKENIZER)):
+        for told in contradictions(documents):
+            found.setdefault(told, []).extend(branch.name for branch in branches)
+    for (problem, evidence), names in found.items():
+        advice = "take the numbers from the tokenizer that the training used, and write them into every file"
+        yield Finding("special tokens", Severity.ERROR, tuple(names), f"{problem}, on {named(names)}", (evidence,), advice)
+
+
+def contradictions(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield what contradicts what, and the evidence, in the settings and the tokenizer of one branch."""
+    numbers = token_numbers(documents.get(TOKENIZER, {}))
+    settings = documents.get("tokenizer_config.json", {})
+    if not numbers:
+        return
+    for role in _ROLES:
+        word = settings.get(f"{role}_token")
+        word = word.get("content") if isinstance(word, dict) else word
+        if not isinstance(word, str):
+            continue
+        if word not in numbers:
+            yield f"the {role} token is not in the tokenizer", f"{role}_token is {shown(word, 60)}"
+            continue
+        for path in _CONFIGS:
+            told = documents.get(path, {}).get(f"{role}_token_id")
+            if told is not None and numbers[word] not in (told if isinstance(told, list) else [told]):
+                evidence = f"{path} says {role}_token_id {shown(told, 60)}; {shown(word, 60)} is {numbers[word]} in {TOKENIZER}"
+                yield f"the {role} token of {path} is another than the tokenizer's", evidence
+    rows = documents.get("config.json", {}).get("vocab_size")
+    if type(rows) is int and max(numbers.values()) >= rows:
+        yield "the tokenizer has tokens without a row in the embedding", f"token {max(numbers.values())}, vocab_size {rows}"
+
+
+def token_numbers(tokenizer: Mapping[str, Any]) -> dict[str, int]:
+    """Return the number of each token, of those added to the vocabulary too."""
+    model, added = tokenizer.get("model"), tokenizer.get("added_tokens")
+    words = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(words, list):  # with their scores, in their order
+        words = {entry[0]: number for number, entry in enumerate(words) if isinstance(entry, list) and entry}
+    found = {word: number for word, number in words.items() if type(number) is int} if isinstance(words, dict) else {}
+    for entry in added if isinstance(added, list) else []:
+        if isinstance(entry, dict) and isinstance(entry.get("content"), str) and type(entry.get("id")) is int:
+            found[entry["content"]] = entry["id"]
+    return found

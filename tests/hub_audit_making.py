@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -346,6 +347,7 @@ class Hub:
     commits: dict[str, Files] = field(default_factory=dict)
     page: int = 1000
     ranges: bool = True
+    latency_seconds: float = 0.0
     requests: list[str] = field(default_factory=list)
     bytes_sent: int = 0
     tokens: list[str] = field(default_factory=list)
@@ -406,6 +408,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub: Hub = self.server.hub  # type: ignore[attr-defined]
+        time.sleep(hub.latency_seconds)
         parts = urlsplit(self.path)
         line = f"{self.command} {parts.path}"
         with hub.lock:

@@ -224,3 +224,10 @@ def test_numbers_are_decoded(dtype, kind):
 def test_bfloat16_is_decoded():
     numbers = np.array([0.5, -2.0, 3.0], dtype=np.float32)
     assert decode((numbers.view(np.uint32) >> 16).astype("<u2").tobytes(), "BF16").tolist() == [0.5, -2.0, 3.0]
+
+
+def test_of_very_many_branches_fewer_numbers_are_read_from_the_same_places():
+    training = Training(hidden=512, layers=12, vocabulary=4000)
+    few, many = (choose_slices([facts(training)], branches) for branches in (150, 3000))
+    assert [(part.tensor, part.first) for part in few] == [(part.tensor, part.first) for part in many]
+    assert 3000 * sum(part.length for part in many) < 1 << 28 < 3000 * sum(part.length for part in few)

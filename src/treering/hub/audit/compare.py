@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from treering.hub.audit.contents import Contents
+from treering.hub.audit.contents import Contents, Weights
 from treering.hub.audit.findings import Finding, Severity, shown
 from treering.hub.audit.listing import Branch
 from treering.hub.audit.own import recipe_of
@@ -15,6 +16,7 @@ from treering.hub.audit.rows import Rows, same_rows
 _SAME, _NEAR = 1e-6, 0.01  # of their length apart
 _MEETING = 10.0  # times nearer than before: what began apart does not come together
 _INDEPENDENT_DEVIATIONS = 5.0
+_MATRIX = 2
 _CLAIMS = ("start", "order")
 
 
@@ -120,18 +122,23 @@ def _apart(one: Contents, other: Contents, pairs: Sequence[tuple[Branch, Branch]
         mine, theirs = one.weights(first), other.weights(second)
         if mine is None or theirs is None:
             continue
-        rows = [
-            (mine.samples[name].astype(np.float64), theirs.samples[name].astype(np.float64))
+        alike = [
+            (a, b)
             for name in mine.samples
-            if name in theirs.samples
-            and len(mine.tensors[name].shape) > 1
-            and mine.tensors[name].shape == theirs.tensors[name].shape
+            if (a := _row(mine, name, theirs)) is not None and (b := _row(theirs, name, mine)) is not None
         ]
-        alike = [(a, b) for a, b in rows if len(a) == len(b) and a.any() and b.any()]
         if alike:
             distances = [float(np.linalg.norm(a - b) / np.linalg.norm(a)) for a, b in alike]
             cosines = [float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in alike]
             yield Apart(first.step, float(np.median(distances)), float(np.median(cosines)), min(len(a) for a, _ in alike))
+
+
+def _row(weights: Weights, name: str, other: Weights) -> NDArray[np.float64] | None:
+    """Return what was read of a matrix, as far as it was of the other one too; None where they are of no use together."""
+    if name not in other.samples or name not in weights.samples or len(weights.tensors[name].shape) < _MATRIX:
+        return None
+    row = weights.samples[name][: len(other.samples[name])].astype(np.float64)
+    return row if weights.tensors[name].shape == other.tensors[name].shape and row.any() else None
 
 
 def _claimed(one: Contents, other: Contents) -> Iterator[str]:

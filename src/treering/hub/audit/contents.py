@@ -22,8 +22,7 @@ INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 CARD, _MOST_CARD_LETTERS = "README.md", 1_000_000
 _OF_EACH = (*SETTINGS, TOKENIZER, *INDICES, "revision.json")
 _OF_MAIN = (CARD, "recipe.yaml")
-# Of a release by treering, records and what lies beside the card; of these, what git keeps has no digest that they list.
-_RECORDS = ("revisions", "training", "evaluation", "card", "figures")
+# Of a release by treering, records; what git keeps has no digest that its manifests list.
 _MOST_RECORD_BYTES = 8_000_000
 
 
@@ -119,7 +118,8 @@ def slices_of(contents: Contents, *, deep: bool = False) -> tuple[Slice, ...]:
     for branch in contents.listing.everything:
         files = weight_files(branch, SAFETENSORS)
         if files and all(file.digest in contents.headers for file in files):
-            return choose_slices([contents.headers[file.digest] for file in files], every_layer=deep)
+            headers = [contents.headers[file.digest] for file in files]
+            return choose_slices(headers, len(contents.listing.everything), every_layer=deep)
     return ()
 
 
@@ -139,8 +139,7 @@ def _documents(branch: Branch, listing: Listing) -> list[FileFact]:
     names = [*_OF_EACH, *(_OF_MAIN if branch is listing.main else ())]
     found = [branch.files[name] for name in names if name in branch.files]
     if branch is listing.main and "revisions/revisions.json" in branch.files:
-        beside = [fact for path, fact in branch.files.items() if path.partition("/")[0] in _RECORDS and "/" in path]
-        found += [fact for fact in beside if fact.size_bytes <= _MOST_RECORD_BYTES and _is_record(fact)]
+        found += [fact for fact in branch.files.values() if fact.size_bytes <= _MOST_RECORD_BYTES and _is_record(fact)]
     return found
 
 

@@ -30,7 +30,8 @@ class Finding:
 
     def record(self) -> dict[str, Any]:
         """Return it as a record has it."""
-        return {**asdict(self), "severity": str(self.severity)}
+        lists = {"branches": list(self.branches), "evidence": list(self.evidence)}
+        return {**asdict(self), **lists, "severity": str(self.severity)}
 
 
 def ranked(findings: Iterable[Finding]) -> list[Finding]:

@@ -41,7 +41,9 @@ def equal_as_told(contents: Contents, earlier: Branch, later: Branch) -> bool:
     recipe, records = recipe_of(contents), [revision_record(contents, branch) for branch in (earlier, later)]
     if recipe is None or any(record is None or record.get("run_digest") != run_digest(recipe) for record in records):
         return False
-    trained = [record.get("trained_digest") for record in records if record is not None]
+    trained, published = ([(record or {}).get(name) for record in records] for name in ("trained_digest", "weights_digest"))
+    if published[0] != published[1]:
+        return False
     if trained[0] != trained[1]:
         return True
     idle = range(earlier.step, later.step)

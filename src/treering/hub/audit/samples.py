@@ -11,6 +11,7 @@ from treering.hub.audit.headers import FLOATS, ITEM_BYTES, Read, TensorFact
 
 NUMBERS = 1 << 14  # of a tensor at most: enough for a cosine to a hundredth
 _MOST_TENSORS, _MOST_TENSORS_OF_ALL = 96, 1024
+_MOST_NUMBERS, _FEWEST_NUMBERS = 1 << 28, 1 << 10  # of all branches together, that is a gigabyte; of a tensor
 _GAP_BYTES, _PIECE_BYTES = 1 << 16, 1 << 22  # what is nearer than the first is read in one piece, up to the second
 _LAYER = re.compile(r"(?:^|\.)(\d+)(?=\.)", re.ASCII)
 
@@ -25,7 +26,9 @@ class Slice(NamedTuple):
     length: int
 
 
-def choose_slices(files: Sequence[Mapping[str, TensorFact]], *, every_layer: bool = False) -> tuple[Slice, ...]:
+def choose_slices(
+    files: Sequence[Mapping[str, TensorFact]], branches: int = 1, *, every_layer: bool = False
+) -> tuple[Slice, ...]:
     """Return which numbers are read: of all tensors outside of layers, of all in the first and the last layer, of one between.
 
     Of a tensor outside of layers they are from its middle, since an embedding's first rows are of unusual tokens. Of a file
@@ -33,6 +36,7 @@ def choose_slices(files: Sequence[Mapping[str, TensorFact]], *, every_layer: boo
 
     Args:
         files: The tensors of each file of a model's weights.
+        branches: How many there are: of very many, fewer numbers of each are read.
         every_layer: Whether tensors of all layers are read.
     """
     floats = [{name: fact for name, fact in file.items() if fact.dtype in FLOATS and fact.numbers} for file in files]
@@ -45,7 +49,8 @@ def choose_slices(files: Sequence[Mapping[str, TensorFact]], *, every_layer: boo
         chosen += fitting + [name for name in _largest(of_middle) if name not in fitting] or _largest(file)
     facts = {name: fact for file in floats for name, fact in file.items()}
     few = chosen[:: -(-len(chosen) // (_MOST_TENSORS_OF_ALL if every_layer else _MOST_TENSORS)) or 1]
-    return tuple(_slice(name, facts[name].numbers) for name in few)
+    most = max(_FEWEST_NUMBERS, min(NUMBERS, _MOST_NUMBERS // (max(1, branches) * max(1, len(few)))))
+    return tuple(_slice(name, facts[name].numbers, most) for name in few)
 
 
 def layer_of(name: str) -> int | None:
@@ -84,9 +89,9 @@ def _largest(tensors: Mapping[str, TensorFact]) -> list[str]:
     return sorted(tensors, key=lambda name: (-tensors[name].numbers, name))[:1]
 
 
-def _slice(name: str, numbers: int) -> Slice:
-    count = min(numbers, NUMBERS)
-    return Slice(name, (numbers - count) // 2 if layer_of(name) is None else 0, count)
+def _slice(name: str, numbers: int, most: int) -> Slice:
+    first = (numbers - min(numbers, NUMBERS)) // 2 if layer_of(name) is None else 0
+    return Slice(name, first, min(numbers, most))
 
 
 def _together(spans: Sequence[tuple[int, int, Slice]]) -> list[list[tuple[int, int, Slice]]]:

@@ -377,3 +377,20 @@ def test_three_equal_branches_of_another_family_are_found(hub):
     finding = only(look(hub, branches), "identical weights")
     assert finding.branches == tuple(names)
     assert len([line for line in finding.evidence if "sha256:" in line]) == 3
+
+
+# LLM360's names
+
+
+def test_a_clean_release_whose_names_count_checkpoints_has_no_finding(hub):
+    training = Training(tuple(range(40)))
+    name = "ckpt_{step}"
+    branches = release(training, name=name)
+    text = card(
+        training,
+        {"trained for 39 steps": "trained for 160,000 steps", "(79,872 tokens)": "(328M tokens)", '"step3"': '"ckpt_3"'},
+    )
+    branches["main"] = {**branches["main"], "README.md": text}
+    assert wrong(look(hub, branches)) == {}
+    kept = wrong(look(hub, without(branches, ["ckpt_7"])))
+    assert sorted(kept) == ["card numbers", "missing branches"] and kept["missing branches"][0].branches == ("ckpt_7",)

@@ -80,7 +80,7 @@ def _of_branches(listing: Listing) -> dict[str, _Truth]:
         return {}
     found: dict[str, _Truth] = {"checkpoints": (float(len(places)),)}
     stages = {place.stage for place in places}
-    if len(stages) == 1 and len(listing.series) == 1:
+    if len(stages) == 1 and len(listing.series) == 1 and listing.branches[-1].counts_updates:
         found["steps"] = (float(places[-1].step),)
         if places[-1].tokens and places[-1].step:
             tokens, steps = float(places[-1].tokens), places[-1].step

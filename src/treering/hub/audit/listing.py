@@ -18,6 +18,7 @@ from treering.revisions.branches import MAIN, branches_of
 _Thing = TypeVar("_Thing")
 
 WORKERS = 8
+_UPDATES_OF_A_CHECKPOINT = 1000  # or more, where names count checkpoints
 _MOST_FILES = 20_000  # of a branch
 _SERIES_END = re.compile(r"(?:step_?|ckpt_|iter_)(?=\d)", re.ASCII)
 
@@ -45,6 +46,16 @@ class Branch:
     def step(self) -> int:
         """The step that its name says; -1 where it says none."""
         return -1 if self.place is None else self.place.step
+
+    @property
+    def counts_updates(self) -> bool:
+        """Whether its step is one of updates; LLM360's names count checkpoints instead."""
+        return not self.series.endswith("ckpt_")
+
+    @property
+    def updates(self) -> int:
+        """How many updates led to it, at least roughly."""
+        return self.step if self.counts_updates else self.step * _UPDATES_OF_A_CHECKPOINT
 
 
 @dataclass(frozen=True)

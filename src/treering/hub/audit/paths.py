@@ -80,7 +80,7 @@ def _tracks(seen: Sequence[tuple[Branch, Weights]], copies: Copies) -> Iterator[
         rows = [(branch, row) for branch, weights in seen if (row := _row(tensor, shape, branch, weights, copies)) is not None]
         if len(rows) >= _FEWEST_BRANCHES:
             branches = tuple(branch for branch, _ in rows)
-            course = course_of([row for _, row in rows], [branch.step for branch in branches])
+            course = course_of([row for _, row in rows], [branch.updates for branch in branches])
             yield Track(tensor, branches, course, len(shape))
 
 

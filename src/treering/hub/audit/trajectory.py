@@ -109,11 +109,11 @@ def _detour_text(entry: tuple[Track, Break]) -> str:
 def _gap(training: Training, place: Place, found: Sequence[tuple[Track, Break]]) -> Finding:
     before, after = place.branches
     first = training.branches[0].name == before
-    steps = {branch.name: branch.step for branch in training.branches}
+    steps = {branch.name: branch.updates for branch in training.branches}
     certain = place.kind == "jump" or steps[after] - steps[before] <= _CERTAIN_STEPS
     worst = sorted(found, key=lambda entry: -abs(entry[1].strength))[:_SHOWN_TENSORS]
     problem = (
-        f"{after} does not descend from {before}: no training moves weights so far in {steps[after] - steps[before]:,} updates"
+        f"{after} does not descend from {before}: no training moves weights so far in so few updates"
         if first
         else f"the training breaks between {before} and {after}: from there on, the weights are those of another run"
     )

@@ -103,3 +103,17 @@ def treering(monkeypatch, capsys, tmp_path):
         return int(ended.value.code or 0), printed.out, printed.err
 
     return call
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A Hub of simulated releases, to be audited with Hugging Face's own client."""
+    import huggingface_hub  # noqa: PLC0415
+    from hub_audit_making import serving  # noqa: PLC0415
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    huggingface_hub.close_session()
+    with serving() as served:
+        yield served
+    huggingface_hub.close_session()

@@ -2,12 +2,9 @@
 
 import json
 import socket
-from collections.abc import Iterator
 
-import huggingface_hub
 import pytest
-from hub_audit_making import NAME, Branches, Hub, Shard, Training, Whole, document, release, serving, settings
-from huggingface_hub import constants
+from hub_audit_making import NAME, Branches, Hub, Shard, Training, Whole, document, release, settings
 
 from treering.errors import EnvironmentMismatch, FormatError, InputError
 from treering.hub.audit.asking import Asking, Pace
@@ -19,16 +16,6 @@ from treering.hub.client import open_repository
 from treering.provenance.progress import SILENCE
 
 SMALL = Training(steps=(0, 1, 2, 4))
-
-
-@pytest.fixture
-def hub(monkeypatch) -> Iterator[Hub]:
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    huggingface_hub.close_session()
-    with serving() as served:
-        yield served
-    huggingface_hub.close_session()
 
 
 class Watched:

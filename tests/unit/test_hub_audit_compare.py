@@ -1,15 +1,12 @@
 """Two releases beside each other: what their weights show of their start and of the order of their data."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import pytest
-from hub_audit_making import NAME, Hub, Training, release, serving
-from huggingface_hub import constants
+from hub_audit_making import NAME, Hub, Training, release
 from safetensors.numpy import save_file
 from training_making import prepare, write_recipe
 
@@ -20,16 +17,6 @@ from treering.training.run import train
 
 SMALL = Training(hidden=64)
 OTHER = "acme-lab/other"
-
-
-@pytest.fixture
-def hub(monkeypatch) -> Iterator[Hub]:
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    huggingface_hub.close_session()
-    with serving() as served:
-        yield served
-    huggingface_hub.close_session()
 
 
 def beside(hub: Hub, one: Training, other: Training, *claims: str):

@@ -2,13 +2,10 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from html.parser import HTMLParser
 
-import huggingface_hub
 import pytest
-from hub_audit_making import NAME, Branches, Hub, Training, Whole, card, release, serving
-from huggingface_hub import constants
+from hub_audit_making import NAME, Branches, Hub, Training, Whole, card, release
 
 from treering.hub.audit.findings import Finding, Severity, named, ranked, shown
 from treering.hub.audit.page import write_page
@@ -17,16 +14,6 @@ from treering.hub.audit.release import Wanted, audit
 
 SMALL = Training(steps=(0, 1, 2, 4, 8, 16))
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x1b[31m\u202e"
-
-
-@pytest.fixture
-def hub(monkeypatch) -> Iterator[Hub]:
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    huggingface_hub.close_session()
-    with serving() as served:
-        yield served
-    huggingface_hub.close_session()
 
 
 class Page(HTMLParser):

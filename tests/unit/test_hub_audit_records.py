@@ -1,14 +1,11 @@
 """Releases by treering itself: clean as they were made, with a first rate of 0 too; and every tamper with records found."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
-from hub_audit_making import NAME, Branches, Hub, Whole, serving, without
-from huggingface_hub import constants
+from hub_audit_making import NAME, Branches, Hub, Whole, without
 from release_making import SECTIONS, walk
 from training_making import write_recipe
 
@@ -26,16 +23,6 @@ def run(tmp_path_factory) -> RunDirectory:
     training = {**SECTIONS["training"], "schedule": {"name": "neox-v1", "warmup_steps": 2}}
     recipe = write_recipe(tmp_path_factory.mktemp("release"), **{**SECTIONS, "training": training})
     return walk(recipe, tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture
-def hub(monkeypatch) -> Iterator[Hub]:
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    huggingface_hub.close_session()
-    with serving() as served:
-        yield served
-    huggingface_hub.close_session()
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
 """The faults of published releases (row numbers as in the list that the project keeps), each simulated exactly and found."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 
-import huggingface_hub
 import pytest
-from hub_audit_making import NAME, PYTHIA_STEPS, Branches, Hub, Training, card, release, serving, settings, without
-from huggingface_hub import constants
+from hub_audit_making import NAME, PYTHIA_STEPS, Branches, Hub, Training, card, release, settings, without
 
 from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.release import Audit, Wanted, audit
@@ -15,16 +12,6 @@ from treering.hub.audit.release import Audit, Wanted, audit
 PYTHIA = Training(PYTHIA_STEPS, dtype="F16")
 LAST = len(PYTHIA_STEPS) - 1
 SMALL = Training()
-
-
-@pytest.fixture
-def hub(monkeypatch) -> Iterator[Hub]:
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    huggingface_hub.close_session()
-    with serving() as served:
-        yield served
-    huggingface_hub.close_session()
 
 
 def look(hub: Hub, branches: Branches, pattern: str | None = None, deep: bool = False) -> Audit:

@@ -1,13 +1,10 @@
 """Settings, tokenizers, tensors and files of branches, each wrong in one way, and each right."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import huggingface_hub
 import pytest
-from hub_audit_making import NAME, Branches, Hub, Shard, Training, Whole, card, document, release, serving, settings
-from huggingface_hub import constants
+from hub_audit_making import NAME, Branches, Hub, Shard, Training, Whole, card, document, release, settings
 
 from treering.errors import InputError
 from treering.hub.audit.findings import Finding, Severity
@@ -16,16 +13,6 @@ from treering.hub.audit.special import contradictions, token_numbers
 from treering.hub.audit.versions import differences
 
 SMALL = Training(steps=(0, 1, 2, 4, 8))
-
-
-@pytest.fixture
-def hub(monkeypatch) -> Iterator[Hub]:
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    huggingface_hub.close_session()
-    with serving() as served:
-        yield served
-    huggingface_hub.close_session()
 
 
 def look(hub: Hub, branches: Branches, deep: bool = False) -> list[Finding]:

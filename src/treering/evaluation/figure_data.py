@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_DEVIATIONS = 1.959963984540054  # within which 95 % of a normal distribution lie
+from treering.evaluation.intervals import Interval, normal_interval
+
 _BINS = 200
 FIGURES, OVERVIEW, LOSS = "figures", "overview.png", "loss.png"
 TOKENS, STEPS, NAMES = "tokens seen", "steps", "revisions"
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -154,5 +153,4 @@ def _panel(data: FigureData, task: str, last: Mapping[str, Any]) -> Panel:
 
 def _point_of_curve(point: Mapping[str, Any]) -> Point:
     value, stderr = point["value"], point["stderr"]
-    interval = None if stderr is None else (value - _DEVIATIONS * stderr, value + _DEVIATIONS * stderr)
-    return Point(point["tokens"], value, interval)
+    return Point(point["tokens"], value, normal_interval(value, stderr))

@@ -9,6 +9,7 @@ import io
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -41,6 +42,7 @@ from treering.evaluation.harness_scores import (
 from treering.evaluation.tasks.definition import TaskDefinition
 
 _Bar = tqdm.tqdm
+_TEMPLATES = 64  # a task has a handful
 
 
 def harness_version() -> str:
@@ -151,10 +153,18 @@ def _task_score(model: WatchedModel, task: BuiltTask, results: Any, metrics: tup
     )
 
 
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """The templates' sandbox, which compiles a template once; the harness asks for it anew for each item."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.from_string = lru_cache(maxsize=_TEMPLATES)(super().from_string)
+
+
 @contextmanager
 def _quiet_harness() -> Iterator[None]:
     """Keep the harness from printing, drawing bars and logging, and its templates in a sandbox, until the block ends."""
-    sandbox = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    sandbox = _Sandbox(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     sandbox.filters["regex_replace"] = lm_eval.utils.regex_replace
     with ExitStack() as stack:
         stack.enter_context(redirect_stdout(io.StringIO()))

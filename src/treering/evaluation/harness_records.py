@@ -12,7 +12,8 @@ from pyarrow import parquet
 
 from treering.config.schema import EvaluationSection
 from treering.evaluation.harness import HarnessTasks, harness_version
-from treering.evaluation.harness_scores import CONFIDENCE, MetricScore, ScoredTask, score_groups
+from treering.evaluation.harness_scores import MetricScore, ScoredTask, score_groups
+from treering.evaluation.intervals import CONFIDENCE
 from treering.evaluation.scoring import Subject
 
 HARNESS_RECORD = ("harness", 1)

@@ -15,12 +15,11 @@ from lm_eval.api.metrics import (
 
 from treering.errors import NonFiniteError
 from treering.evaluation.harness_building import BuiltTask
+from treering.evaluation.intervals import Interval, logarithmic_interval, normal_interval, wilson_interval
 from treering.evaluation.tasks.definition import TaskDefinition
 from treering.evaluation.tasks.harness_index import family_of
 
-CONFIDENCE = 0.95
 BOOTSTRAP_DRAWS = 1000
-_DEVIATIONS = 1.959963984540054  # within which 95 % of a normal distribution lie
 
 # Aggregations whose value of an item means something by itself.
 _OF_ITEMS = ("mean", "nanmean", "median", "perplexity", "weighted_perplexity", "bits_per_byte")
@@ -35,7 +34,7 @@ class MetricScore:
     metric: str
     value: float
     stderr: float | None
-    interval: tuple[float, float] | None
+    interval: Interval | None
     higher_is_better: bool
     chance: float | None
 
@@ -112,7 +111,7 @@ def _score_group(name: str, scores: Sequence[TaskScore]) -> GroupScore:
         if len(stderrs) == len(mine):
             stderr = float(pooled_sample_stderr(stderrs, sizes) if about["weighted"] else unweighted_mean_stderr(stderrs))
         chance = about["chance"].get(first.metric)
-        interval = _normal_interval(float(value), stderr)
+        interval = normal_interval(float(value), stderr)
         metrics.append(MetricScore(first.metric, float(value), stderr, interval, first.higher_is_better, chance))
     shots = max(score.num_fewshot for score in scores)
     return GroupScore(name, len(scores), about["what_it_measures"], sum(sizes), shots, tuple(metrics))
@@ -186,25 +185,13 @@ def _number(value: Any) -> Any:
         return None
 
 
-def _interval(metric: str, value: float, stderr: float | None, values: Sequence[Any] | None) -> tuple[float, float] | None:
-    """Return the interval of 95 %: Wilson's for shares of items, else the normal one, of a perplexity on its logarithm.
-
-    Source:
-        Wilson 1927, Journal of the American Statistical Association 22: it is not empty where all or no items are right.
-    """
+def _interval(metric: str, value: float, stderr: float | None, values: Sequence[Any] | None) -> Interval | None:
+    """Return the interval of a score: Wilson's for shares of items, of a perplexity that on its logarithm, else the normal one."""
     if metric.partition(",")[0] == "perplexity" and stderr is not None and value > 0:
-        factor = math.exp(_DEVIATIONS * stderr / value)  # by the delta method
-        return value / factor, value * factor
-    if not values or any(item not in (0.0, 1.0) for item in values) or value != mean(values):
-        return _normal_interval(value, stderr)
-    number, square = len(values), _DEVIATIONS**2
-    middle = (value + square / (2 * number)) / (1 + square / number)
-    half = _DEVIATIONS / (1 + square / number) * math.sqrt(value * (1 - value) / number + square / (4 * number**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def _normal_interval(value: float, stderr: float | None) -> tuple[float, float] | None:
-    return None if stderr is None else (value - _DEVIATIONS * stderr, value + _DEVIATIONS * stderr)
+        return logarithmic_interval(value, stderr)
+    if values and all(item in (0.0, 1.0) for item in values) and value == mean(values):
+        return wilson_interval(value, len(values))
+    return normal_interval(value, stderr)
 
 
 def metrics_of(definition: TaskDefinition, results: Any, values: Values) -> Iterator[MetricScore]:

@@ -158,7 +158,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.from_string = lru_cache(maxsize=_TEMPLATES)(super().from_string)
+        self._compiled = lru_cache(maxsize=_TEMPLATES)(super().from_string)
+
+    def from_string(self, source: Any, *_: Any, **__: Any) -> jinja2.Template:
+        return self._compiled(source)
 
 
 @contextmanager

@@ -88,6 +88,6 @@ class WatchedModel(_HarnessModel):
                 where="evaluation.tasks",
                 expected=f"at most {self.max_length} tokens",
                 found=f"{len(long)} of {len(requests)} longer, the longest {max(long)}",
-                advice=f"remove `{self.task}` from evaluation.tasks, since the harness has no score for it; or leave those items out of "
-                "its file, which the card names",
+                advice=f"remove `{self.task}` from evaluation.tasks, since the harness has no score for it; "
+                "or leave those items out of its file, which the card names",
             )

@@ -186,7 +186,7 @@ def _number(value: Any) -> Any:
 
 
 def _interval(metric: str, value: float, stderr: float | None, values: Sequence[Any] | None) -> Interval | None:
-    """Return the interval of a score: Wilson's for shares of items, of a perplexity that on its logarithm, else the normal one."""
+    """Return the interval of a score: Wilson's for shares of items, the logarithm's for perplexities, else the normal one."""
     if metric.partition(",")[0] == "perplexity" and stderr is not None and value > 0:
         return logarithmic_interval(value, stderr)
     if values and all(item in (0.0, 1.0) for item in values) and value == mean(values):

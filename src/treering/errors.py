@@ -3,7 +3,8 @@
 TreeringError
 ├── InputError           exit 2   the user can mend it
 │   ├── RecipeError               lists every problem at once
-│   └── CorpusError               a file or document cannot be read as declared
+│   ├── CorpusError               a file or document cannot be read as declared
+│   └── NotFetchedError           files were left out when the run was fetched
 ├── IntegrityError       exit 1   bytes are not what their digest says
 │   ├── ManifestError             file missing, extra, or changed
 │   └── FormatError               version or layout unknown
@@ -74,6 +75,10 @@ class RecipeError(InputError):
 
 class CorpusError(InputError):
     """A corpus file or document cannot be read as declared."""
+
+
+class NotFetchedError(InputError):
+    """Files that this takes were left out when the run was fetched, and are not here."""
 
 
 class IntegrityError(TreeringError):

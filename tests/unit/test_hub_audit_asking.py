@@ -7,12 +7,12 @@ import pytest
 from hub_audit_making import NAME, Branches, Hub, Shard, Training, Whole, document, release, settings
 
 from treering.errors import EnvironmentMismatch, FormatError, InputError
-from treering.hub.audit.asking import Asking, Pace
+from treering.hub.asking import Asking, Pace
 from treering.hub.audit.findings import Severity
 from treering.hub.audit.headers import read_header
-from treering.hub.audit.listing import plain
 from treering.hub.audit.release import Wanted, audit
 from treering.hub.client import open_repository
+from treering.hub.listing import plain
 from treering.provenance.progress import SILENCE
 
 SMALL = Training(steps=(0, 1, 2, 4))

@@ -10,9 +10,9 @@ from treering.hub.audit.card_text import check_card_text
 from treering.hub.audit.contents import Contents
 from treering.hub.audit.findings import Finding
 from treering.hub.audit.headers import read_header
-from treering.hub.audit.listing import Branch, FileFact, Listing
 from treering.hub.audit.statements import sentences_of, statements_of
 from treering.hub.branches import place_of
+from treering.hub.listing import Branch, FileFact, Listing
 
 SMALL = Training(steps=(0, 1, 2, 4, 8))
 

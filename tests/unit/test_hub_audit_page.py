@@ -7,10 +7,11 @@ from html.parser import HTMLParser
 import pytest
 from hub_audit_making import NAME, Branches, Hub, Training, Whole, card, release
 
-from treering.hub.audit.findings import Finding, Severity, named, ranked, shown
+from treering.hub.audit.findings import Finding, Severity, ranked
 from treering.hub.audit.page import write_page
 from treering.hub.audit.plot import draw_course
 from treering.hub.audit.release import Wanted, audit
+from treering.hub.strangers import named, shown
 
 SMALL = Training(steps=(0, 1, 2, 4, 8, 16))
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x1b[31m\u202e"

@@ -9,12 +9,12 @@ from hub_audit_making import PYTHIA_STEPS, Training
 from treering.hub.audit.distances import breaks_of, course_of, detours_of, jumps_of
 from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.headers import TensorFact
-from treering.hub.audit.listing import Branch
 from treering.hub.audit.paths import Track, points_of
 from treering.hub.audit.paths import Training as Path
 from treering.hub.audit.samples import choose_slices, decode, layer_of, read_slices
 from treering.hub.audit.trajectory import check_trajectory
 from treering.hub.branches import Place
+from treering.hub.listing import Branch
 
 NUMBERS = 4096
 

@@ -1,6 +1,8 @@
 """Publishing with Hugging Face's own client to a server of this machine: complete, repeatable, read back."""
 
 import hashlib
+import hashlib
+import hashlib
 import json
 import subprocess
 import sys
@@ -232,6 +234,24 @@ def test_a_commit_whose_answer_was_lost_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")  # the client's own
+def test_a_hub_without_xet_gets_large_files_the_plain_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    planned = small(tmp_path / "files", step0={"model.safetensors": b"1" * 5000}, main={"model.safetensors": b"1" * 5000})
+    with served_store(tmp_path / "store", Limits(inline_bytes=10)) as (endpoint, _):
+        push(planned, Remote(planned.name, "model", endpoint, TOKEN, Pace(None)))
+        [file] = [entry for entry in client(endpoint).list_repo_tree("acme/small") if entry.path == "model.safetensors"]
+        assert file.lfs.sha256 == hashlib.sha256(b"1" * 5000).hexdigest()
+
+
+def test_a_hub_without_xet_gets_large_files_the_plain_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    planned = small(tmp_path / "files", step0={"model.safetensors": b"1" * 5000}, main={"model.safetensors": b"1" * 5000})
+    with served_store(tmp_path / "store", Limits(inline_bytes=10)) as (endpoint, _):
+        push(planned, Remote(planned.name, "model", endpoint, TOKEN, Pace(None)))
+        [file] = [entry for entry in client(endpoint).list_repo_tree("acme/small") if entry.path == "model.safetensors"]
+        assert file.lfs.sha256 == hashlib.sha256(b"1" * 5000).hexdigest()
+
+
 def test_a_hub_without_xet_gets_large_files_the_plain_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
     planned = small(tmp_path / "files", step0={"model.safetensors": b"1" * 5000}, main={"model.safetensors": b"1" * 5000})

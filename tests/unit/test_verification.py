@@ -23,7 +23,8 @@ from treering.verification.rerun import verify_segment
 from treering.verification.segments import Segment, all_segments
 from treering.verification.verdicts import Verdict
 
-LEDGER_CHECK = "ledger: every line bound to the one before, every checkpoint to its line"
+CHECKPOINTS_CHECK = "checkpoints: each bound to its line of the ledger"
+LEDGER_CHECK = "ledger: every line bound to the one before, and the record of the training its"
 
 
 @pytest.fixture
@@ -53,7 +54,8 @@ def test_one_weight_moved_by_one_ulp_under_a_whole_forgery_diverges_and_is_named
     true = float(weight[77])
     weight[77] = torch.nextafter(weight[77], torch.tensor(torch.inf))
     forge(run, {6: state})
-    assert verdicts(run)[LEDGER_CHECK] == Verdict.REPRODUCED  # every file fits every other
+    found = verdicts(run)
+    assert found[LEDGER_CHECK] == found[CHECKPOINTS_CHECK] == Verdict.REPRODUCED  # every file fits every other
     check = verify_segment(run, Segment(4, 6))
     assert check.verdict == Verdict.DIVERGED
     assert (
@@ -102,7 +104,7 @@ def test_the_files_of_an_untouched_run_hold_and_what_is_absent_is_not_run(run: R
     absent = ("revisions", "evaluation", "card")
     for name, verdict in found.items():
         assert verdict == (Verdict.NOT_RUN if name.startswith(absent) else Verdict.REPRODUCED), name
-    assert len(found) == 19
+    assert len(found) == 20
 
 
 @pytest.mark.parametrize("stage", ["corpus", "tokens", "order", "checkpoints", "training"])
@@ -125,7 +127,7 @@ def test_a_checkpoint_from_another_step_is_seen_though_every_manifest_fits(run: 
     shutil.rmtree(folder / "step4")
     save_checkpoint(folder, TrainingState(4, *_groups(load_checkpoint(folder, 6, digest))), digest, 4 * 8 * 32)
     reseal(run)
-    assert verdicts(run)[LEDGER_CHECK] == Verdict.DIVERGED
+    assert verdicts(run)[CHECKPOINTS_CHECK] == Verdict.DIVERGED
 
 
 def _groups(state: TrainingState) -> tuple[dict[str, torch.Tensor], ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from treering.config.digests import STAGES
+from treering.config.digests import STAGES, release_digest_of
 from treering.config.run_directory import RunDirectory
 from treering.provenance.digests import digest_value
 
@@ -17,7 +17,7 @@ def release_digest(run: RunDirectory) -> str:
         InputError: When a stage has not been done.
         ManifestError: When a stage's files are not what its manifest says.
     """
-    return _digest([(stage, run.verified(stage).digest) for stage in STAGES])
+    return release_digest_of({stage: run.verified(stage).digest for stage in STAGES})
 
 
 def digest_of_stages(*files: Sequence[Mapping[str, Any]]) -> str:
@@ -26,8 +26,4 @@ def digest_of_stages(*files: Sequence[Mapping[str, Any]]) -> str:
     This is the digest that a card shows: it cannot hold one of itself.
     """
     contents = [digest_value([[entry["path"], entry["size_bytes"], entry["digest"]] for entry in listed]) for listed in files]
-    return _digest(list(zip(STAGES_BELOW, contents, strict=True)))
-
-
-def _digest(contents: list[tuple[str, str]]) -> str:
-    return digest_value([[stage, digest] for stage, digest in contents])
+    return release_digest_of(dict(zip(STAGES_BELOW, contents, strict=True)))

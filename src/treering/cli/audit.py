@@ -82,7 +82,8 @@ def _audit(release: str, wanted: tuple[str | None, str | None, bool], html: Path
 def _of_run(release: str, progress: Any) -> list[dict[str, Any]]:
     """Return as findings what `treering verify` finds in the files of a run, if the release is one."""
     from treering.config.run_directory import RECIPE, find_run
-    from treering.hub.audit.findings import Finding, Severity, shown
+    from treering.hub.audit.findings import Finding, Severity
+    from treering.hub.strangers import shown
     from treering.verification.files import check_files
     from treering.verification.verdicts import Verdict
 
@@ -128,7 +129,7 @@ _ORDER = {
 
 def _print(record: dict[str, Any]) -> None:
     from treering.cli.terminal import say, size_text
-    from treering.hub.audit.findings import shown
+    from treering.hub.strangers import shown
 
     looked, asked = record["looked_at"], record["asked"]
     traffic = "" if asked is None else f"; {asked['requests']:,} requests, {size_text(asked['bytes_read'])}"

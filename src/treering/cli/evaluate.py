@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from treering.cli.arguments import RUNS, Json, Runs
+from treering.cli.arguments import RUNS, Json, Runs, parse_steps
 from treering.errors import InputError
 
 NAME = "evaluate"
@@ -55,7 +55,7 @@ def command(
         _evaluate_run(target or Path(), runs, part, as_json=as_json)
         return
     settings = {"tasks": _listed(tasks), "data": _places(data or []), "num_fewshot": num_fewshot or 0}
-    settings |= {"batch_size": batch_size or 32, "samples": samples, "revisions": _steps(revisions or "all")}
+    settings |= {"batch_size": batch_size or 32, "samples": samples, "revisions": parse_steps(revisions or "all")}
     asked = _Asked(release, settings, endpoint, pattern, tokens_per_step, device or "cpu")
     _evaluate_release(asked, out, part, as_json=as_json)
 
@@ -157,17 +157,6 @@ def _places(data: list[str]) -> str | dict[str, str] | None:
     if odd := [place for place in data if "=" not in place]:
         raise InputError("this says not of which task", where="--data", expected="TASK=PATH", found=odd[0])
     return {name: path for name, _, path in (place.partition("=") for place in data)} or None
-
-
-def _steps(revisions: str) -> str | tuple[int, ...]:
-    if revisions in ("all", "last"):
-        return revisions
-    parts = [part.strip() for part in revisions.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise InputError(
-            "these are no revisions", where="--revisions", expected="all, last, or steps: 0,512,1000", found=revisions
-        )
-    return tuple(map(int, parts))
 
 
 def _part(share: str) -> tuple[int, int]:

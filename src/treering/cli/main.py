@@ -15,6 +15,7 @@ from treering.cli import (
     diff,
     evaluate,
     export,
+    fetch,
     install,
     neox,
     new,
@@ -43,7 +44,7 @@ app = typer.Typer(
 )
 for verb in (
     *(new, show, run, prepare, train, export, evaluate, card, verify, diff),
-    *(publish, install, serve, audit, batch, trace),
+    *(publish, fetch, install, serve, audit, batch, trace),
 ):
     app.command(verb.NAME)(verb.command)
 app.add_typer(neox.app)

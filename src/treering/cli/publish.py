@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from treering.cli.arguments import RUNS, Json, Runs, Target
+from treering.cli.arguments import RUNS, Json, Runs
+from treering.errors import InputError
 
 if TYPE_CHECKING:
     from treering.hub.plan import PlannedRepository
@@ -14,7 +15,9 @@ NAME = "publish"
 
 
 def command(
-    target: Target,
+    target: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="A recipe, or a run's folder; none with --verify-only --to.")
+    ] = None,
     to: Annotated[str | None, typer.Option("--to", help="ORG/NAME; by default the card's.")] = None,
     endpoint: Annotated[str | None, typer.Option("--endpoint", help="The Hub's address.")] = None,
     token_file: Annotated[Path | None, typer.Option("--token-file", help="A file with the token for it.")] = None,
@@ -30,7 +33,15 @@ def command(
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Publish a finished run: a branch for each revision, `main` with card and records, all of it read back and compared."""
+    """Publish a finished run: a branch for each revision, `main` with card and records, all of it read back and compared.
+
+    `--verify-only --to ORG/NAME` without a run compares a published release with its own manifests.
+    """
+    if target is None:
+        if not (verify_only and to):
+            raise InputError("say which run to publish", expected="a recipe or a run's folder; or --verify-only --to ORG/NAME")
+        _verify_published(to, endpoint, as_json=as_json)
+        return
     from treering.card.release import release_digest
     from treering.card.required import repository
     from treering.cli.results import choose_run
@@ -70,7 +81,31 @@ def command(
         count = f"{len(entry['commits'])} branch{'es' if len(entry['commits']) != 1 else ''}"
         say(f"{entry['repository']}: {count} read back, each file as it is here; {sent}")
     say(f"release  {digest}")
-    print_next(command_text("publish", run.path, "--verify-only"))
+    given = [("--to", to), ("--endpoint", endpoint), ("--token-file", token_file)]
+    options = [word for name, value in given if value is not None for word in (name, value)]
+    also = [name for name, value in (("--no-data", not data), ("--texts", texts), ("--checkpoints", checkpoints)) if value]
+    print_next(command_text("publish", run.path, "--verify-only", *options, *also))
+
+
+def _verify_published(name: str, endpoint: str | None, *, as_json: bool) -> None:
+    from tempfile import TemporaryDirectory
+
+    from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next, say
+    from treering.hub.published import open_published
+    from treering.hub.reading_back import read_back_published
+
+    progress = TerminalProgress()
+    with TemporaryDirectory() as records:
+        published = open_published(name, endpoint, Path(records), progress)
+        commits = read_back_published(published, progress)
+    if as_json:
+        done = [{"repository": repository, "commits": found, "pushed": 0} for repository, found in commits.items()]
+        print_json({"release": published.digest, "repositories": done})
+        return
+    for repository, found in commits.items():
+        say(f"{repository}: {len(found)} branch{'es' if len(found) != 1 else ''} read back, each file as the manifests say")
+    say(f"release  {published.digest}")
+    print_next(command_text("fetch", name, *(("--endpoint", endpoint) if endpoint else ())))
 
 
 def _describe(planned: "PlannedRepository") -> dict[str, Any]:

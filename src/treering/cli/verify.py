@@ -1,14 +1,11 @@
 """`treering verify`: whether a run is what it says, and whether its training gives the same bytes again."""
 
 import secrets
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from treering.cli.arguments import RUNS, Json, Runs, Target
-
-if TYPE_CHECKING:
-    from treering.verification.segments import Segment
+from treering.cli.arguments import RUNS, Json, Runs, Target, parse_segment
 
 NAME = "verify"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -38,14 +35,14 @@ def command(
 
     drawn = secrets.randbits(32) if seed is None else seed
     seconds = None if budget is None else _duration(budget)
-    wanted = Wanted(tuple(map(_segment, segment or [])), every, sample, drawn, seconds, data)
+    wanted = Wanted(tuple(map(parse_segment, segment or [])), every, sample, drawn, seconds, data)
     run = choose_run(target, runs)
     record = verify(run, wanted, TerminalProgress())
     if as_json:
         print_json(record)
     else:
         _print(record)
-        if not record["segments"]:
+        if not record["segments"] and not run.left_out("checkpoints"):
             print_next(command_text("verify", run.path, "--all"))
     if code := _exit_code(record):
         raise typer.Exit(code)
@@ -74,16 +71,6 @@ def _exit_code(record: dict[str, Any]) -> int:
         return 1
     judged = [check["verdict"] != Verdict.NOT_RUN for check in [*record["data"], *record["segments"]]]
     return 0 if all(judged) and (judged or not record["passed_over"]) else 3
-
-
-def _segment(text: str) -> "Segment":
-    from treering.errors import InputError
-    from treering.verification.segments import Segment
-
-    start, colon, stop = text.partition(":")
-    if not (colon and start.isdigit() and stop.isdigit()):
-        raise InputError("this is no segment", expected="A:B, two steps, such as 64:128", found=text)
-    return Segment(int(start), int(stop))
 
 
 def _duration(text: str) -> float:

@@ -7,6 +7,7 @@ from treering.config.schema import NEOX_ORDER, Recipe
 from treering.provenance.digests import digest_value
 
 STAGES = ("corpus", "tokens", "order", "checkpoints", "training", "revisions", "evaluation", "card")
+DATA = ("corpus", "tokens", "order")  # what can be made again from a recipe's sources
 _SECTIONS = {
     "corpus": ("corpus",),
     "tokens": ("tokens",),
@@ -41,6 +42,11 @@ def run_digest(recipe: Recipe) -> str:
     """
     sections = _without_engine(recipe)
     return digest_value({section: sections[section] for section in _RUN_SECTIONS})
+
+
+def release_digest_of(contents: Mapping[str, str]) -> str:
+    """Return the digest of a release, or of its first stages, from the content digest of each of its stages, in order."""
+    return digest_value([[stage, digest] for stage, digest in contents.items()])
 
 
 def stage_digest(recipe: Recipe, stage: str, reads: Mapping[str, str]) -> str:

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from treering.config.differences import differences
-from treering.config.digests import resolved, run_digest, stage_digest
+from treering.config.digests import DATA, resolved, run_digest, stage_digest
+from treering.config.fetched import fetch_advice, read_left_out
 from treering.config.reading import read_recipe
 from treering.config.schema import Recipe
 from treering.config.yaml_text import write_yaml
-from treering.errors import InputError
+from treering.errors import InputError, IntegrityError, NotFetchedError
 from treering.provenance.files import held, write_atomically
 from treering.provenance.manifests import (
     MANIFEST,
     Manifest,
     find_stage,
+    read_manifest,
     refuse_other_inputs,
     verify_manifest,
     write_manifest,
@@ -58,18 +60,49 @@ class RunDirectory:
             InputError: When the stage has not been done.
             ManifestError: When its files are not what its manifest says.
             IntegrityError: When it was made from another section of the recipe, or its `reads` are not what it was made from.
+            NotFetchedError: When all that is there holds, and files were left out when the run was fetched.
         """
-        self.refuse_undone(stage)
-        manifest = verify_manifest(self.stage(stage))
+        self._refuse_unsealed(stage)
+        manifest = verify_manifest(self.stage(stage), self.left_out(stage))
         refuse_other_inputs(self.stage(stage), manifest, stage_digest(self.recipe, stage, manifest.reads))
+        self.refuse_left_out(stage)
         return manifest
 
+    def left_out(self, stage: str) -> frozenset[str]:
+        """Return the files of a stage that were left out when the run was fetched, and are not here yet.
+
+        Raises:
+            FormatError: When the record of what was fetched cannot be read.
+        """
+        listed = read_left_out(self.path).get(stage, ())
+        return frozenset(path for path in listed if not (self.stage(stage) / path).exists())
+
+    def refuse_left_out(self, *stages: str) -> None:
+        """Do nothing where no file of these stages was left out when the run was fetched.
+
+        Raises:
+            NotFetchedError: When some were.
+        """
+        for stage in stages:
+            if left_out := self.left_out(stage):
+                raise NotFetchedError(
+                    "this takes files that were left out when the run was fetched",
+                    where=self.path,
+                    found=f"{len(left_out)} file{'s' if len(left_out) != 1 else ''} of {stage} not here",
+                    advice=fetch_advice(self.path, stage),
+                )
+
     def refuse_undone(self, *stages: str) -> None:
-        """Do nothing where stages have been done; whether their files still hold is not looked at.
+        """Do nothing where stages have been done and are here; whether their files still hold is not looked at.
 
         Raises:
             InputError: When one has not been done.
+            NotFetchedError: When files of one were left out when the run was fetched.
         """
+        self._refuse_unsealed(*stages)
+        self.refuse_left_out(*stages)
+
+    def _refuse_unsealed(self, *stages: str) -> None:
         for stage in stages:
             if not (self.stage(stage) / MANIFEST).exists():
                 raise InputError(
@@ -84,16 +117,31 @@ class RunDirectory:
         Raises:
             ManifestError: When files differ from the manifest.
             IntegrityError: When the stage was made from other inputs and may not be replaced.
+            NotFetchedError: When files were left out when the run was fetched that its recipe's sources do not give.
         """
+        if self.left_out(stage):
+            if stage in DATA:
+                return None
+            self.refuse_left_out(stage)
         return find_stage(self.stage(stage), stage_digest(self.recipe, stage, reads), replaceable=replaceable)
 
     def seal(self, directory: Path, stage: str, reads: dict[str, str]) -> Manifest:
         """Write the manifest of a stage's finished folder, wherever that folder stands for now.
 
         Raises:
+            IntegrityError: When the run was fetched without this stage's files, and what was made is not what was published.
             StorageError: When it cannot be written.
         """
-        return write_manifest(directory, stage, stage_digest(self.recipe, stage, reads), reads)
+        manifest = write_manifest(directory, stage, stage_digest(self.recipe, stage, reads), reads)
+        if self.left_out(stage) and (published := read_manifest(self.stage(stage)).digest) != manifest.digest:
+            raise IntegrityError(
+                "what was made is not what was published",
+                where=self.stage(stage),
+                expected=published,
+                found=manifest.digest,
+                advice="the sources are not those that this run was made from, or the software is another",
+            )
+        return manifest
 
 
 @contextmanager

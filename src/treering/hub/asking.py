@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from treering.errors import EnvironmentMismatch, FormatError
-from treering.hub.audit.findings import shown
 from treering.hub.client import Answer, Repository
+from treering.hub.strangers import shown
 from treering.provenance.progress import Task
 
 # What the Hub allows in five minutes without an account (500 and 3,000), with a tenth to spare.
@@ -83,7 +83,10 @@ class Asking:
             InputError: When the repository or the commit is gone, or may not be read.
             EnvironmentMismatch: When the Hub cannot be reached, or does not answer as one does.
         """
-        query, place = {"recursive": "true", "expand": "false"}, f"/api/models/{self.repository.name}/tree/{commit}"
+        query, place = (
+            {"recursive": "true", "expand": "false"},
+            f"/api/{self.repository.kind}s/{self.repository.name}/tree/{commit}",
+        )
         for _ in range(_MOST_PAGES):
             answer = self._get(f"{place}?{urlencode(query)}", "api", _MOST_PAGE_BYTES)
             yield from _entries(answer.content, self.repository.name)
@@ -102,7 +105,8 @@ class Asking:
         """
         if start >= stop:
             return b""
-        place = f"/{self.repository.name}/resolve/{commit}/{quote(path)}"
+        kind = "" if self.repository.kind == "model" else f"/{self.repository.kind}s"
+        place = f"{kind}/{self.repository.name}/resolve/{commit}/{quote(path)}"
         answer, where = self._get(place, "resolve", stop - start, start), f"{self.repository.name}, {shown(path)}"
         if answer.status not in _FINE:
             raise FormatError("this file is listed and cannot be had", where=where, found=f"HTTP {answer.status}")

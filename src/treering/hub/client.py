@@ -1,5 +1,6 @@
 """The seam of `huggingface_hub`: what a repository has, files into the local cache, and what can go wrong on the way."""
 
+import glob
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, tqdm, v
 
 from treering.errors import EnvironmentMismatch, InputError, TreeringError
 from treering.hub.guard import COMMIT, guard_answers
+from treering.hub.plan import Kind
 from treering.provenance.files import storage_errors
 from treering.provenance.progress import Task
 
@@ -59,7 +61,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Repository:
-    """A model's repository on a Hub, and the local cache that its files are kept in.
+    """A repository on a Hub, and the local cache that its files are kept in.
 
     `endpoint` is the Hub's address, None for the one that Hugging Face's client is set to. Only that one gets the user's
     token: an address named by hand may be anyone's.
@@ -68,6 +70,16 @@ class Repository:
     name: str
     endpoint: str | None
     cache: Path
+    kind: Kind = "model"
+
+    def is_there(self) -> bool:
+        """Return whether there is such a repository that may be read.
+
+        Raises:
+            EnvironmentMismatch: When the Hub cannot be reached, or does not answer as one does.
+        """
+        with self._errors():
+            return HfApi(endpoint=self.endpoint, token=self._token).repo_exists(self.name, repo_type=self.kind)
 
     def branches(self) -> dict[str, str]:
         """Return the commit that each branch points to.
@@ -77,7 +89,7 @@ class Repository:
             EnvironmentMismatch: When the Hub cannot be reached, or does not answer as one does.
         """
         with self._errors():
-            found = HfApi(endpoint=self.endpoint, token=self._token).list_repo_refs(self.name).branches
+            found = HfApi(endpoint=self.endpoint, token=self._token).list_repo_refs(self.name, repo_type=self.kind).branches
             commits = {branch.name: branch.target_commit for branch in found}
             if odd := [commit for commit in commits.values() if not COMMIT.fullmatch(commit)]:
                 raise ValueError(f"{odd[0]} is no commit")
@@ -106,6 +118,26 @@ class Repository:
                 tqdm_class=_bar_of(task),
             )
         return Path(folder)
+
+    def download_into(self, folder: Path, commit: str, paths: Sequence[str], task: Task) -> None:
+        """Put files of a commit into a folder, by their paths; what came before a cut line is not asked for again.
+
+        Raises:
+            InputError: When the repository or the commit is gone, or may not be read.
+            EnvironmentMismatch: When the Hub cannot be reached, or does not answer as one does.
+            StorageError: When the folder cannot be written.
+        """
+        with self._errors(), storage_errors(folder):
+            snapshot_download(
+                self.name,
+                repo_type=self.kind,
+                revision=commit,
+                local_dir=folder,
+                endpoint=self.endpoint,
+                token=self._token,
+                allow_patterns=[glob.escape(path) for path in paths],
+                tqdm_class=_bar_of(task),
+            )
 
     def ask(self, path: str, most_bytes: int, first_byte: int | None = None, *, last_time: bool = False) -> Answer:
         """Return what the Hub answers to a GET of a path under its address.
@@ -153,7 +185,7 @@ class Repository:
             raise explained(error, self) from error
 
 
-def open_repository(name: str, endpoint: str | None, cache: Path) -> Repository:
+def open_repository(name: str, endpoint: str | None, cache: Path, kind: Kind = "model") -> Repository:
     """Return a repository, about which nothing has been asked yet.
 
     Raises:
@@ -167,7 +199,7 @@ def open_repository(name: str, endpoint: str | None, cache: Path) -> Repository:
         ) from error
     if endpoint is not None and not _is_address(endpoint):
         raise InputError("this is no address of a Hub", where=endpoint, expected="such as https://huggingface.co")
-    return Repository(name, endpoint, cache)
+    return Repository(name, endpoint, cache, kind)
 
 
 def _is_address(endpoint: str) -> bool:

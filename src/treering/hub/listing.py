@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from treering.config.run_directory import RECIPE, find_run
 from treering.errors import InputError
-from treering.hub.audit.asking import Asking, odd_answer
+from treering.hub.asking import Asking, odd_answer
 from treering.hub.branches import Place, place_of
 from treering.provenance.digests import digest_file
 from treering.provenance.progress import Progress, Task

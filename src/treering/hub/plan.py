@@ -1,15 +1,19 @@
-"""What a release is on the Hub: its repositories, their branches, and the files of each."""
+"""What a release is on the Hub: its repositories, their branches, and the files of each; and the way back from there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from treering.config.digests import DATA
 from treering.config.run_directory import RunDirectory
 from treering.provenance.manifests import MANIFEST, read_manifest
 from treering.revisions.branches import MAIN, branches_of
 
 Kind = Literal["model", "dataset"]
+# What a release's repositories are called after the model's name.
+MODEL, DATA_SET, CHECKPOINTS = "", "-data", "-checkpoints"
+KINDS: Mapping[str, Kind] = {MODEL: "model", DATA_SET: "dataset", CHECKPOINTS: "model"}
 _DATA_RECORDS = {"corpus": ("corpus.json",), "tokens": ("tokens.json", "tokenizer.json"), "order": None}
 
 
@@ -48,12 +52,35 @@ def plan_release(run: RunDirectory, name: str, *, data: bool, texts: bool, momen
         FormatError: When a record or a manifest cannot be read.
     """
     model = tuple(PlannedBranch(branch, files) for branch, files in branches_of(run).items())
-    found = [PlannedRepository(name, "model", model)]
+    found = [PlannedRepository(f"{name}{MODEL}", KINDS[MODEL], model)]
     if moments:
-        found.insert(0, PlannedRepository(f"{name}-checkpoints", "model", tuple(_checkpoints(run))))
+        found.insert(0, PlannedRepository(f"{name}{CHECKPOINTS}", KINDS[CHECKPOINTS], tuple(_checkpoints(run))))
     if data or texts:
-        found.insert(0, PlannedRepository(f"{name}-data", "dataset", (PlannedBranch(MAIN, _data(run, texts=texts)),)))
+        found.insert(
+            0, PlannedRepository(f"{name}{DATA_SET}", KINDS[DATA_SET], (PlannedBranch(MAIN, _data(run, texts=texts)),))
+        )
     return found
+
+
+class Place(NamedTuple):
+    """Where a file lies: in the repository of a release by its suffix, on which branch, at which path there."""
+
+    repository: str
+    branch: str
+    path: str
+
+
+def places_of(stage: str, path: str) -> tuple[Place, ...]:
+    """Return where a file of a stage may lie, by its path in the stage's folder: there `plan_release` puts it, if anywhere."""
+    step, _, rest = path.partition("/")
+    record = Place(MODEL, MAIN, f"{stage}/{path}")
+    if stage == "card":
+        return (Place(MODEL, MAIN, path),)
+    if stage == "revisions" and rest:
+        return (record, Place(MODEL, step, rest))
+    if stage == "checkpoints" and rest:
+        return (Place(CHECKPOINTS, step, rest),)
+    return (record, Place(DATA_SET, MAIN, f"{stage}/{path}")) if stage in DATA else (record,)
 
 
 def _checkpoints(run: RunDirectory) -> list[PlannedBranch]:

@@ -14,7 +14,7 @@ from treering.provenance.progress import SILENCE, Progress
 from treering.revisions.branches import MAIN
 
 _SHOWN_PROBLEMS = 12
-_HUBS_OWN = (".gitattributes",)  # the Hub writes it when a repository is created
+HUBS_OWN = (".gitattributes",)  # the Hub writes it when a repository is created
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,25 @@ def read_back(planned: PlannedRepository, remote: Remote, progress: Progress = S
                     f"{branch.name}: {problem}" for problem in _differences(branch, remote.files(commits[branch.name]))
                 ]
             task.advance()
+    refuse_others(planned.name, f"{len(planned.branches)} branches, each file as it is here", problems)
+    return {branch.name: commits[branch.name] for branch in planned.branches}
+
+
+def refuse_others(where: str, expected: str, problems: Sequence[str]) -> None:
+    """Do nothing where nothing on a Hub is other than it should be.
+
+    Raises:
+        PublishError: When something is; names the first of them.
+    """
     if problems:
         more = [f"… and {len(problems) - _SHOWN_PROBLEMS} more"] if len(problems) > _SHOWN_PROBLEMS else []
         raise PublishError(
             "what the Hub serves is not the release",
-            where=planned.name,
-            expected=f"{len(planned.branches)} branches, each file as it is here",
+            where=where,
+            expected=expected,
             found="; ".join([*problems[:_SHOWN_PROBLEMS], *more]),
-            advice="publish again: what is right there is left alone",
+            advice="publish again from the run: what is right there is left alone",
         )
-    return {branch.name: commits[branch.name] for branch in planned.branches}
 
 
 def branches_to_push(planned: PlannedRepository, remote: Remote) -> list[str]:
@@ -93,12 +102,12 @@ def _push_branch(branch: PlannedBranch, remote: Remote, commit: str | None) -> b
     """Push one branch where it differs; return whether anything was pushed."""
     there = {} if commit is None else remote.files(commit)
     added = {path: file for path, file in branch.files.items() if path not in there or not _is_file(file, there[path])}
-    removed = sorted(there.keys() - branch.files.keys() - set(_HUBS_OWN))
+    removed = sorted(there.keys() - branch.files.keys() - set(HUBS_OWN))
     if not added and not removed:
         return False
     if commit is None:
         commit = remote.create_branch(branch.name)
-        removed = sorted(remote.files(commit).keys() - branch.files.keys() - set(_HUBS_OWN))
+        removed = sorted(remote.files(commit).keys() - branch.files.keys() - set(HUBS_OWN))
     if not remote.commit(branch.name, commit, added, removed):
         _refuse_others(branch, remote)
     return True
@@ -122,7 +131,7 @@ def _refuse_others(branch: PlannedBranch, remote: Remote) -> None:
 def _differences(branch: PlannedBranch, there: Mapping[str, RemoteFile]) -> Iterator[str]:
     for path in sorted(branch.files.keys() - there.keys()):
         yield f"{path} is missing"
-    for path in sorted(there.keys() - branch.files.keys() - set(_HUBS_OWN)):
+    for path in sorted(there.keys() - branch.files.keys() - set(HUBS_OWN)):
         yield f"{path} is no file of the release"
     for path in sorted(branch.files.keys() & there.keys()):
         if not _is_file(branch.files[path], there[path]):

@@ -1,7 +1,7 @@
 """Manifests: every file of a folder with its size and digest, written last; and whether they still hold."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,8 +98,11 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def verify_manifest(directory: Path) -> Manifest:
+def verify_manifest(directory: Path, left_out: Set[str] = frozenset()) -> Manifest:
     """Read a folder's manifest and compare every file with it; within one process, unchanged files are read once.
+
+    Args:
+        left_out: Paths of listed files that need not be there.
 
     Raises:
         FormatError: When the manifest is missing or cannot be read.
@@ -110,7 +113,7 @@ def verify_manifest(directory: Path) -> Manifest:
     stamps = _stamps(directory, manifest.files)  # before the reading, so that a change during it is seen the next time
     if stamps is not None and _verified.get(memo) == stamps:
         return manifest
-    problems = list(_differences(directory, manifest))
+    problems = list(_differences(directory, manifest, left_out))
     if problems:
         more = len(problems) - _SHOWN_PROBLEMS
         shown = "; ".join(problems[:_SHOWN_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
@@ -166,11 +169,11 @@ def _unfinished(path: Path) -> bool:
     return any(part.startswith(".") and part.endswith((".partial", ".retired")) for part in path.parts)
 
 
-def _differences(directory: Path, manifest: Manifest) -> Iterable[str]:
+def _differences(directory: Path, manifest: Manifest, left_out: Set[str]) -> Iterable[str]:
     present = set(list_files(directory))
     for entry in manifest.files:
         if entry.path not in present:
-            yield f"{entry.path} is missing"
+            yield from () if entry.path in left_out else (f"{entry.path} is missing",)
         elif (size := (directory / entry.path).stat().st_size) != entry.size_bytes:
             yield f"{entry.path} has {size} bytes instead of {entry.size_bytes}"
         elif digest_file(directory / entry.path) != entry.digest:

@@ -17,7 +17,7 @@ _RECORDS = {
     "tokens": ("tokens.json", "tokenizer.json"),
     "order": ("order.json",),
     "checkpoints": (),
-    "revisions": ("revisions.json", "revision.json"),
+    "revisions": ("revisions.json", "revision.json", MANIFEST),
 }
 
 

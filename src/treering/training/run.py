@@ -179,13 +179,13 @@ def _tell(task: Task, report: StepReport) -> None:
 
 
 def finished_ledger(run: RunDirectory) -> list[LedgerLine]:
-    """Return every line of a run's ledger, followed from the first to the last.
+    """Return every line of a run's ledger, followed from the first to the last, which is of the tokens and the order listed.
 
     Raises:
         IntegrityError: When a line is missing, changed, or not bound to the one before.
-        FormatError: When there is no ledger, or it is another run's.
+        FormatError: When there is no ledger, it is another run's, or a manifest cannot be read.
     """
-    return _follow(run, run.reads("tokens", "order"))
+    return _follow(run, {stage: read_manifest(run.stage(stage)).digest for stage in ("tokens", "order")})
 
 
 def _follow(run: RunDirectory, inputs: dict[str, str]) -> list[LedgerLine]:

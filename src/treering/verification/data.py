@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from treering.config.digests import DATA
 from treering.config.run_directory import RunDirectory
 from treering.corpus.stage import prepare_corpus
 from treering.errors import EnvironmentMismatch, InputError, IntegrityError, TreeringError
@@ -17,7 +18,6 @@ from treering.verification.revisions import first_differing_byte
 from treering.verification.scratch import scratch
 from treering.verification.verdicts import Check, Verdict
 
-DATA = ("corpus", "tokens", "order")
 _PUBLISHED = ("checkpoints", "training")
 _SHOWN = 5
 
@@ -50,7 +50,7 @@ def with_data(run: RunDirectory, progress: Progress = SILENCE) -> Iterator[RunDi
         IntegrityError: When what was made is not what the training read; and as for `remade`.
         InputError, StorageError: As for `remade`.
     """
-    if all((run.stage(name) / MANIFEST).exists() for name in ("tokens", "order")):
+    if all((run.stage(name) / MANIFEST).exists() and not run.left_out(name) for name in ("tokens", "order")):
         yield run
         return
     with remade(run, progress) as again:

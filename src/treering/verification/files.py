@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 from treering.card.checking import check_claims
 from treering.checkpoints.schedule import checkpoint_name
@@ -10,10 +11,10 @@ from treering.checkpoints.store import read_checkpoint_record, split_digests
 from treering.config.digests import STAGES, run_digest
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import NEOX_ORDER, Recipe
-from treering.errors import EnvironmentMismatch, IntegrityError, ManifestError, TreeringError
+from treering.errors import EnvironmentMismatch, IntegrityError, ManifestError, NotFetchedError, TreeringError
 from treering.order.neox_v1 import is_blended
 from treering.provenance.canonical import read_record
-from treering.provenance.manifests import MANIFEST
+from treering.provenance.manifests import MANIFEST, read_manifest
 from treering.provenance.progress import SILENCE, Progress
 from treering.training.history import history_path, read_history
 from treering.training.ledger import Kept
@@ -25,8 +26,17 @@ from treering.verification.leftovers import check_card_pictures, check_card_reci
 from treering.verification.revisions import check_revisions
 from treering.verification.verdicts import Check, Verdict
 
-_Look = Callable[[RunDirectory], str | None]
+_FILES = "{}: files, recipe and what it was made from"
 _HISTORY = "observe/history.jsonl"  # in no manifest: a run may be published without it
+
+
+class _Look(NamedTuple):
+    """Something to look at: what it is called, whose manifests it takes, whose files all have to be here, and the looking."""
+
+    name: str
+    needed: tuple[str, ...]
+    whole: tuple[str, ...]
+    look: Callable[[RunDirectory], str | None]
 
 
 def check_files(run: RunDirectory, progress: Progress = SILENCE) -> list[Check]:
@@ -37,53 +47,63 @@ def check_files(run: RunDirectory, progress: Progress = SILENCE) -> list[Check]:
     looks = list(_looks(run.recipe))
     checks = []
     with progress.task("verify", len(looks), "checks") as task:
-        for name, needed, look in looks:
-            checks.append(_check(run, name, needed, look))
+        for look in looks:
+            checks.append(_check(run, look))
             task.advance()
     return checks
 
 
 def check_stage(run: RunDirectory, stage: str) -> Check:
     """Look at one stage's files, the form of its records, the recipe and what it was made from; return what was found."""
-    return _check(run, f"{stage}: files, recipe and what it was made from", (stage,), partial(_stage, stage=stage))
+    return _check(run, _Look(_FILES.format(stage), (stage,), (), partial(_stage, stage=stage)))
 
 
-def _looks(recipe: Recipe) -> Iterator[tuple[str, tuple[str, ...], _Look]]:
-    yield "run: nothing in it that no manifest lists", (), check_leftovers
+def _looks(recipe: Recipe) -> Iterator[_Look]:
+    yield _Look("run: nothing in it that no manifest lists", (), (), check_leftovers)
     for stage in STAGES:
-        yield f"{stage}: files, recipe and what it was made from", (stage,), partial(_stage, stage=stage)
+        yield _Look(_FILES.format(stage), (stage,), (), partial(_stage, stage=stage))
+    data = ("corpus", "tokens")
     if recipe.corpus.indexed:
-        yield "tokens: the data sets' own, each one of the tokenizer's", ("corpus", "tokens"), check_taken_over
+        yield _Look("tokens: the data sets' own, each one of the tokenizer's", data, data, check_taken_over)
     else:
-        yield "tokens: each document's text and tokens make each other", ("corpus", "tokens"), check_tokens
+        yield _Look("tokens: each document's text and tokens make each other", data, data, check_tokens)
     if recipe.order.name == NEOX_ORDER:
-        needed = ("corpus", "tokens", "order") if is_blended(recipe) else ("tokens", "order")
-        yield "order: index maps are those of seed and documents", needed, check_index_maps_of
+        needed = (*data, "order") if is_blended(recipe) else ("tokens", "order")
+        yield _Look("order: index maps are those of seed and documents", needed, needed, check_index_maps_of)
     else:
-        yield "order: a bijection in each epoch, tiled by the batches", ("tokens", "order"), check_order
-    trained = ("tokens", "order", "checkpoints", "training")
+        needed = ("tokens", "order")
+        yield _Look("order: a bijection in each epoch, tiled by the batches", needed, needed, check_order)
+    told, trained = ("tokens", "order", "training"), ("tokens", "order", "checkpoints", "training")
     if recipe.training.imported:
-        yield "checkpoints: each is its record's, of GPT-NeoX's files", trained, check_imported
+        yield _Look("checkpoints: each is its record's, of GPT-NeoX's files", trained, trained, check_imported)
     else:
-        yield "ledger: every line bound to the one before, every checkpoint to its line", trained, _ledger
-        yield "history: every line bound to the one before, each at a step of the ledger", (*trained, _HISTORY), _history
-        yield "ledger: every update has the recipe's rate and the order's batch", trained, _updates
-        yield "step 0: the recipe's first weights", trained, _first_weights
-    yield "revisions: each is its checkpoint's, byte by byte", (*trained, "revisions"), check_revisions
-    yield "card: its recipe is the run's", ("card",), check_card_recipe
-    yield "card: its pictures are the evaluation's", ("card", "evaluation"), check_card_pictures
-    yield "card: every number follows from its record", STAGES, check_claims
+        yield _Look("ledger: every line bound to the one before, and the record of the training its", told, (), _ledger)
+        yield _Look("checkpoints: each bound to its line of the ledger", trained, ("checkpoints",), _checkpoints)
+        yield _Look(
+            "history: every line bound to the one before, each at a step of the ledger", (*told, _HISTORY), (), _history
+        )
+        yield _Look("ledger: every update has the recipe's rate and the order's batch", told, ("tokens",), _updates)
+        yield _Look("step 0: the recipe's first weights", told, (), _first_weights)
+    weights = ("checkpoints", "revisions")
+    yield _Look("revisions: each is its checkpoint's, byte by byte", (*trained, "revisions"), weights, check_revisions)
+    yield _Look("card: its recipe is the run's", ("card",), (), check_card_recipe)
+    yield _Look("card: its pictures are the evaluation's", ("card", "evaluation"), (), check_card_pictures)
+    yield _Look("card: every number follows from its record", STAGES, (), check_claims)
 
 
-def _check(run: RunDirectory, name: str, needed: tuple[str, ...], look: _Look) -> Check:
-    if absent := [name for name in needed if not (run.path / (name if name == _HISTORY else f"{name}/{MANIFEST}")).exists()]:
-        return Check(name, Verdict.NOT_RUN, f"{', '.join(absent)} not there")
+def _check(run: RunDirectory, look: _Look) -> Check:
+    places = {name: name if name == _HISTORY else f"{name}/{MANIFEST}" for name in look.needed}
+    if absent := [name for name, place in places.items() if not (run.path / place).exists()]:
+        return Check(look.name, Verdict.NOT_RUN, f"{', '.join(absent)} not there")
     try:
-        return Check(name, Verdict.REPRODUCED, look(run))
+        run.refuse_left_out(*look.whole)
+        return Check(look.name, Verdict.REPRODUCED, look.look(run))
+    except NotFetchedError as error:
+        return Check(look.name, Verdict.NOT_RUN, f"{error.found}: not fetched")
     except EnvironmentMismatch as error:  # the machine could not look
-        return Check(name, Verdict.NOT_RUN, f"{type(error).__name__}: {error}")
+        return Check(look.name, Verdict.NOT_RUN, f"{type(error).__name__}: {error}")
     except TreeringError as error:
-        return Check(name, Verdict.DIVERGED, f"{type(error).__name__}: {error}")
+        return Check(look.name, Verdict.DIVERGED, f"{type(error).__name__}: {error}")
 
 
 def _stage(run: RunDirectory, stage: str) -> None:
@@ -92,12 +112,12 @@ def _stage(run: RunDirectory, stage: str) -> None:
         raise ManifestError("this is another stage's manifest", where=run.stage(stage), expected=stage, found=manifest.stage)
     check_form(run.stage(stage))
     for read, digest in manifest.reads.items():
-        if read in STAGES and (run.stage(read) / MANIFEST).exists() and run.verified(read).digest != digest:
+        if read in STAGES and (run.stage(read) / MANIFEST).exists() and read_manifest(run.stage(read)).digest != digest:
             raise IntegrityError(
                 "this stage was made from another one than is there",
                 where=run.stage(stage),
                 expected=f"{read} with digest {digest}",
-                found=run.verified(read).digest,
+                found=read_manifest(run.stage(read)).digest,
             )
 
 
@@ -110,7 +130,10 @@ def _ledger(run: RunDirectory) -> None:
             raise IntegrityError(
                 f"{name} is not what recipe and ledger say", where=path, expected=follows.get(name), found=recorded.get(name)
             )
-    kept = [line for line in lines if line.checkpoint is not None]
+
+
+def _checkpoints(run: RunDirectory) -> None:
+    kept = [line for line in finished_ledger(run) if line.checkpoint is not None]
     if (steps := [line.step for line in kept]) != list(finished_checkpoints(run)):
         raise IntegrityError("the ledger's checkpoints are not those kept", where=run.stage("checkpoints"), found=steps)
     for line in kept:

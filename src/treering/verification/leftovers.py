@@ -5,6 +5,7 @@ from pathlib import Path
 
 from treering.card.stage import published_recipe
 from treering.config.digests import STAGES, resolved
+from treering.config.fetched import FETCHED
 from treering.config.run_directory import RECIPE, RunDirectory
 from treering.config.yaml_text import write_yaml
 from treering.errors import FormatError, IntegrityError, ManifestError
@@ -13,7 +14,7 @@ from treering.provenance.canonical import record_bytes
 from treering.provenance.manifests import MANIFEST, list_files, read_manifest
 
 # Of the run's folder itself. What begins with a dot is at work, and in no release.
-_KNOWN = frozenset({RECIPE, "observe", "verification", *STAGES})
+_KNOWN = frozenset({RECIPE, FETCHED, "observe", "verification", *STAGES})
 # Others' formats, written as they are read elsewhere.
 _NO_RECORDS = frozenset(
     {"config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors.index.json"}

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from treering.checkpoints.schedule import checkpoint_name, planned_steps
 from treering.config.run_directory import RunDirectory
 from treering.provenance.progress import SILENCE, Progress
 from treering.verification.data import verify_data, with_data
@@ -12,7 +14,7 @@ from treering.verification.imported import verify_imported
 from treering.verification.rerun import verify_segment
 from treering.verification.sampling import Wanted, within_budget
 from treering.verification.segments import Segment
-from treering.verification.verdicts import Check, write_checks
+from treering.verification.verdicts import Check, Verdict, write_checks
 
 
 def verify(run: RunDirectory, wanted: Wanted, progress: Progress = SILENCE) -> dict[str, Any]:
@@ -46,6 +48,14 @@ def verify(run: RunDirectory, wanted: Wanted, progress: Progress = SILENCE) -> d
     }
 
 
+def _not_fetched(run: RunDirectory, segment: Segment) -> Check | None:
+    """Return why a segment cannot be re-run here: a checkpoint of it was left out when the run was fetched."""
+    names = {checkpoint_name(step) for step in planned_steps(run.recipe) if segment.start <= step <= segment.stop}
+    absent = names.intersection(Path(path).parts[0] for path in run.left_out("checkpoints"))
+    found = f"not fetched: {', '.join(sorted(absent))}; treering fetch --segment {segment}"
+    return Check(segment.name, Verdict.NOT_RUN, found) if absent else None
+
+
 def _again(run: RunDirectory, progress: Progress) -> list[Check]:
     imported = [verify_imported(run, progress)] if run.recipe.training.imported else []
     return [verify_data(run, progress), *imported]
@@ -55,7 +65,7 @@ def _rerun(
     run: RunDirectory, whole: RunDirectory, wanted: Wanted, chosen: list[Segment], progress: Progress
 ) -> Iterator[Check]:
     def rerun(segment: Segment) -> Check:
-        check = verify_segment(whole, segment, progress)
+        check = _not_fetched(run, segment) or verify_segment(whole, segment, progress)
         write_checks(run, f"segment-{segment.start}-{segment.stop}", [check], start=segment.start, stop=segment.stop)
         return check
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from treering.config.run_directory import RunDirectory
 from treering.config.schema import Recipe
-from treering.errors import InputError
+from treering.errors import InputError, NotFetchedError
 from treering.provenance.digests import digest_value
 from treering.training.estimate import training_seconds
 from treering.training.run import count_record
@@ -38,8 +38,15 @@ class Wanted:
         """Do nothing where all that is named is in the run; no file is looked at.
 
         Raises:
-            InputError: When it is not.
+            InputError: When it is not, or cannot be picked from all, since checkpoints were left out when the run was fetched.
         """
+        if (self.every or self.picks) and run.left_out("checkpoints"):
+            raise NotFetchedError(
+                "which segments are re-run cannot be picked from all",
+                where=run.path,
+                found="checkpoints that were not fetched",
+                advice="name segments with --segment A:B, or fetch --checkpoints",
+            )
         if run.recipe.training.imported and (self.named or self.every or self.picks):
             raise InputError(
                 "no segment of this run can be re-run",

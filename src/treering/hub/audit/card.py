@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from treering.hub.audit.contents import TOKENIZER, Contents, Weights
-from treering.hub.audit.findings import Finding, Severity, shown
-from treering.hub.audit.listing import Branch, Listing
+from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.samples import layer_of
 from treering.hub.audit.special import token_numbers
 from treering.hub.audit.statements import Statement, statements_of
 from treering.hub.audit.tensors import main_dtype, numbers_in
+from treering.hub.listing import Branch, Listing
+from treering.hub.strangers import shown
 
 # Of a configuration, by the names in use.
 _FIELDS = {

@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterator
 
 from treering.hub.audit.contents import Contents
-from treering.hub.audit.findings import Finding, Severity, named, shown
-from treering.hub.audit.listing import Branch
+from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.statements import body_of, prose_of, sentences_of
 from treering.hub.audit.tensors import main_dtype
 from treering.hub.branches import place_of
+from treering.hub.listing import Branch
+from treering.hub.strangers import named, shown
 
 _PLACEHOLDER = re.compile(
     r"(?<![\\$^_\w}])\{[A-Za-z][^{}\n]{0,300}\}|\[(?:More Information Needed|TODO|TBD)\]|\bTODO\b|<(?:model|your)[-_ ]\w+>"

@@ -9,10 +9,10 @@ from typing import Any
 
 from treering.errors import FormatError
 from treering.hub.audit.headers import TensorFact, read_header
-from treering.hub.audit.listing import WORKERS, Branch, FileFact, Listing, plain
 from treering.hub.audit.samples import Numbers, Slice, choose_slices, read_slices
 from treering.hub.audit.scans import Scan, scan_file
 from treering.hub.audit.weights import SAFETENSORS, missing_shards, weight_files
+from treering.hub.listing import WORKERS, Branch, FileFact, Listing, plain
 from treering.provenance.progress import Progress
 
 MOST_DOCUMENT_BYTES = 64_000_000

@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterator
 
 from treering.hub.audit.contents import INDICES, Contents
-from treering.hub.audit.findings import Finding, Severity, named, shown
-from treering.hub.audit.listing import Branch, plain
+from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.statements import sentences_of
 from treering.hub.audit.weights import FORMATS, SAFETENSORS, missing_shards, weight_files
+from treering.hub.listing import Branch, plain
+from treering.hub.strangers import named, shown
 
 _PICKLES = re.compile(r"\.(?:bin|pt|pth|pkl|pickle|ckpt|joblib)$", re.I)
 _MOMENTS = re.compile(r"optim|zero_pp_rank|adam|moments", re.I)

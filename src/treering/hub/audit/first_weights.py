@@ -9,7 +9,8 @@ import numpy as np
 
 from treering.hub.audit.contents import Contents, Weights
 from treering.hub.audit.copies import repeated
-from treering.hub.audit.findings import Finding, Severity, named, shown
+from treering.hub.audit.findings import Finding, Severity
+from treering.hub.strangers import named, shown
 
 # Of layers that write to the residual stream, in the names of the families in use.
 _WRITERS = re.compile(r"(?:attention\.dense|dense_4h_to_h|o_proj|down_proj|att_proj|attn_out|ff_out|c_proj|out_proj)\.weight$")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from treering.errors import FormatError
-from treering.hub.audit.findings import shown
+from treering.hub.strangers import shown
 
 MOST_HEADER_BYTES = 100_000_000  # as the format itself demands
 _FIRST_BYTES = 1 << 16  # asked for at once: a header of some hundred tensors

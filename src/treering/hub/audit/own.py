@@ -9,7 +9,7 @@ from treering.config.reading import parse_recipe
 from treering.config.schema import Recipe
 from treering.errors import TreeringError
 from treering.hub.audit.contents import Contents
-from treering.hub.audit.listing import Branch
+from treering.hub.listing import Branch
 from treering.training.schedule import learning_rate
 
 _MOST_RECIPE_LETTERS = 1 << 20

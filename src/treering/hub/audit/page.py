@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from treering.hub.audit.findings import Severity, shown
+from treering.hub.audit.findings import Severity
 from treering.hub.audit.plot import draw_course
+from treering.hub.strangers import shown
 
 _MOST_COURSES = 6
 _MATRIX_PIXELS, _LARGEST_CELL = 720, 24

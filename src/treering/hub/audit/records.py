@@ -6,9 +6,10 @@ from typing import Any
 from treering.config.digests import run_digest
 from treering.errors import FormatError, IntegrityError
 from treering.hub.audit.contents import MOST_DOCUMENT_BYTES, Contents
-from treering.hub.audit.findings import Finding, Severity, named, shown
-from treering.hub.audit.listing import Branch
+from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.own import recipe_of, revision_record
+from treering.hub.listing import Branch
+from treering.hub.strangers import named, shown
 from treering.provenance.chain import read_link, refuse_unbound
 from treering.provenance.digests import digest_bytes
 from treering.provenance.manifests import MANIFEST

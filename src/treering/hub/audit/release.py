@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from treering.errors import InputError
-from treering.hub.audit.asking import Asking
+from treering.hub.asking import Asking
 from treering.hub.audit.card import check_card_numbers
 from treering.hub.audit.card_text import check_card_text
 from treering.hub.audit.compare import check_comparison, compare
@@ -17,7 +17,6 @@ from treering.hub.audit.equal import check_equal
 from treering.hub.audit.files import check_files
 from treering.hub.audit.findings import Finding, Severity, ranked
 from treering.hub.audit.first_weights import check_first_weights
-from treering.hub.audit.listing import Listing, list_folder, list_repository
 from treering.hub.audit.paths import Training, paths_of, points_of
 from treering.hub.audit.records import check_records
 from treering.hub.audit.schedule import check_schedule
@@ -29,6 +28,7 @@ from treering.hub.audit.versions import check_versions
 from treering.hub.audit.weights import SAFETENSORS, weight_files
 from treering.hub.audit.whole_files import check_whole_files
 from treering.hub.client import open_repository
+from treering.hub.listing import Listing, list_folder, list_repository
 from treering.provenance.environment import hugging_face_cache
 from treering.provenance.progress import SILENCE, Progress
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from treering.hub.audit.contents import SETTINGS, TOKENIZER, Contents
-from treering.hub.audit.findings import Finding, Severity, named, shown
-from treering.hub.audit.listing import Branch
+from treering.hub.audit.findings import Finding, Severity
+from treering.hub.listing import Branch
+from treering.hub.strangers import named, shown
 
 _WEIGHTY = ("config.json", TOKENIZER, "vocab.json", "merges.txt", "tokenizer.model", "vocab.txt")
 _LIGHT = ("generation_config.json",)

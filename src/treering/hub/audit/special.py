@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from treering.hub.audit.contents import TOKENIZER, Contents
-from treering.hub.audit.findings import Finding, Severity, named, shown
+from treering.hub.audit.findings import Finding, Severity
+from treering.hub.strangers import named, shown
 
 _ROLES = ("bos", "eos", "pad", "unk")
 _CONFIGS = ("config.json", "generation_config.json")

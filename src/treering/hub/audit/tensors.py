@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from treering.hub.audit.contents import SETTINGS, Contents, Weights
-from treering.hub.audit.findings import Finding, Severity, named, shown
+from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.headers import FLOATS
 from treering.hub.audit.samples import layer_of
+from treering.hub.strangers import named, shown
 
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
 _SHOWN = 4

@@ -7,9 +7,10 @@ import numpy as np
 
 from treering.hub.audit.contents import Contents
 from treering.hub.audit.distances import Break, breaks_of
-from treering.hub.audit.findings import Finding, Severity, named, shown
+from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.paths import Track, Training
 from treering.hub.audit.weights import SAFETENSORS, weight_files
+from treering.hub.strangers import named, shown
 
 _MANY = 0.2  # of the branches: where more break, it is no single branch that is wrong
 _SHOWN_TENSORS = 3

@@ -2,7 +2,7 @@
 
 import re
 
-from treering.hub.audit.listing import Branch, FileFact, plain
+from treering.hub.listing import Branch, FileFact, plain
 
 SAFETENSORS, PICKLES = "safetensors", "bin"
 FORMATS = (SAFETENSORS, PICKLES)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from treering.hub.audit.contents import Contents
-from treering.hub.audit.findings import Finding, Severity, named, shown
+from treering.hub.audit.findings import Finding, Severity
+from treering.hub.strangers import named, shown
 
 
 def check_whole_files(contents: Contents) -> Iterator[Finding]:

@@ -26,10 +26,11 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         EnvironmentMismatch: When the port is taken, or is not this machine's to give.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise InputError("there is no such host", where=host, expected="such as 127.0.0.1", found=error) from error
-    with socket.socket(family) as listener:
+    # asyncio has short answers sent at once, but only on a socket that names its protocol.
+    with socket.socket(family, kind, protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)

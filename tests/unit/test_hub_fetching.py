@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from publishing_making import planned_file
 from release_making import make_release
 from serving_making import NAME, TOKEN, served_store
 
@@ -19,11 +20,12 @@ from treering.corpus.stage import prepare_corpus
 from treering.errors import FormatError, InputError, IntegrityError, NotFetchedError, PublishError
 from treering.evaluation.stage import evaluate
 from treering.hub.fetching import Wanted, fetch, plan_fetch
+from treering.hub.pace import Pace
 from treering.hub.plan import PlannedBranch, PlannedRepository, plan_release
 from treering.hub.published import Published, open_published
 from treering.hub.publishing import push
 from treering.hub.reading_back import read_back_published
-from treering.hub.remote import Pace, Remote
+from treering.hub.remote import Remote
 from treering.order.lookup import describe_batch
 from treering.order.stage import prepare_order
 from treering.provenance.manifests import MANIFEST
@@ -224,7 +226,7 @@ def test_a_file_that_is_not_the_manifests_is_refused_and_not_kept(run: RunDirect
     planned = plan_release(run, NAME, data=False, texts=False, moments=False)
     [one] = planned
     branch = next(branch for branch in one.branches if branch.name == "step2")
-    lying = replace(branch, files={**branch.files, "model.safetensors": other})
+    lying = replace(branch, files={**branch.files, "model.safetensors": planned_file(other)})
     lying_plan = replace(one, branches=tuple(lying if branch.name == "step2" else branch for branch in one.branches))
     with hub_of([lying_plan], tmp_path, pushed) as endpoint:
         published = open_published(NAME, endpoint, tmp_path / "records")
@@ -268,7 +270,9 @@ def test_what_is_too_many_and_a_missing_branch_are_named(run: RunDirectory, tmp_
     [one] = plan_release(run, NAME, data=False, texts=False, moments=False)
     (tmp_path / "more.txt").write_text("more")
     branches = tuple(
-        replace(branch, files={**branch.files, "more.txt": tmp_path / "more.txt"}) if branch.name == "step4" else branch
+        replace(branch, files={**branch.files, "more.txt": planned_file(tmp_path / "more.txt")})
+        if branch.name == "step4"
+        else branch
         for branch in one.branches
         if branch.name != "step1"
     )
@@ -286,7 +290,8 @@ def test_a_manifest_that_names_what_no_stage_writes_is_refused(
     record = json.loads((run.stage("training") / MANIFEST).read_bytes())
     record["files"] = sorted([*record["files"], {"path": path, "size_bytes": 1, "digest": "sha256:0"}], key=lambda e: e["path"])
     (tmp_path / "manifest.json").write_text(json.dumps(record))
-    main = replace(one.branches[-1], files={**one.branches[-1].files, "training/manifest.json": tmp_path / "manifest.json"})
+    lying = {"training/manifest.json": planned_file(tmp_path / "manifest.json")}
+    main = replace(one.branches[-1], files={**one.branches[-1].files, **lying})
     with hub_of([replace(one, branches=(*one.branches[:-1], main))], tmp_path, pushed) as endpoint, pytest.raises(FormatError):
         open_published(NAME, endpoint, tmp_path / "records")
     assert not (tmp_path / "out").exists()
@@ -294,7 +299,7 @@ def test_a_manifest_that_names_what_no_stage_writes_is_refused(
 
 def test_a_repository_that_is_none_of_treerings_is_said_to_be(tmp_path: Path) -> None:
     with hub_of(
-        [PlannedRepository("acme/other", "model", (PlannedBranch("main", {"a.json": Path(__file__)}),))], tmp_path
+        [PlannedRepository("acme/other", "model", (PlannedBranch("main", {"a.json": planned_file(Path(__file__))}),))], tmp_path
     ) as other:
         with pytest.raises(InputError, match="no release by treering"):
             open_published("acme/other", other, tmp_path / "records")

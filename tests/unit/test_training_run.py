@@ -319,10 +319,17 @@ def test_a_signal_at_a_planned_step_needs_no_state_beside_the_checkpoint(
 
 
 def test_a_second_signal_does_what_it_did_before(tiny_run: RunDirectory) -> None:
-    with pytest.raises(KeyboardInterrupt), StopSignals() as signals:
+    with pytest.raises(KeyboardInterrupt), StopSignals(echo_seconds=0) as signals:
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.received
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_that_is_sent_twice_at_once_is_one() -> None:
+    with StopSignals(echo_seconds=60) as signals:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert signals.received
 
 
 def test_a_preempted_state_that_was_changed_is_refused(tiny_run: RunDirectory) -> None:

@@ -19,5 +19,5 @@ def command(name: Annotated[str, typer.Argument(metavar="NAME", help="The name o
     if path.exists():
         raise InputError("this file is there already", where=path, advice="choose another name, or move it away")
     write_atomically(path, text.encode())
-    say(str(path))
+    say(f"{path}: fill in `card:`, and change what you like")
     print_next(command_text("show", path), command_text("run", path))

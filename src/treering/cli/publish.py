@@ -1,5 +1,6 @@
 """`treering publish`: a release to the Hub, read back."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,34 +46,35 @@ def command(
     from treering.card.release import release_digest
     from treering.card.required import repository
     from treering.cli.results import choose_run
-    from treering.cli.terminal import TerminalProgress, command_text, duration_text, print_json, print_next, say
+    from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next, say
     from treering.config.digests import STAGES
+    from treering.config.run_directory import hold_run
+    from treering.hub.pace import Pace
     from treering.hub.plan import plan_release
     from treering.hub.publishing import push, read_back
-    from treering.hub.remote import Pace, open_remote
+    from treering.hub.remote import open_remote, open_to_read
 
-    run = choose_run(target, runs)
-    run.refuse_undone(*STAGES)
-    digest = release_digest(run)
-    name = to or repository(run.recipe)
-    planned = plan_release(run, name, data=data, texts=texts, moments=checkpoints)
-    described = [_describe(one) for one in planned]
-    if dry_run:
-        print_json({"release": digest, "repositories": described}) if as_json else _print_plan(planned)
-        return
-    pace, progress = Pace(commits_per_hour or None), TerminalProgress()
-    commits = sum(len(one.branches) for one in planned)
-    if not verify_only and (waits := pace.expected_seconds(commits)):
-        typer.echo(f"{commits} commits at {commits_per_hour} an hour: about {duration_text(waits)}", err=True)
-    done: list[dict[str, Any]] = []
-    for one in planned:
-        remote = open_remote(one.name, one.kind, endpoint, token_file, pace, private=private)
-        if verify_only:
-            done.append({"repository": one.name, "commits": read_back(one, remote, progress), "pushed": 0})
-        else:
-            tags = (f"release-{digest.removeprefix('sha256:')[:12]}",)
-            found = push(one, remote, tags, progress)
-            done.append({"repository": one.name, "commits": dict(found.commits), "pushed": found.pushed})
+    choose_run(target, runs)
+    with hold_run(target, runs, shared=True) as run:
+        run.refuse_undone(*STAGES)
+        digest = release_digest(run)
+        planned = plan_release(run, to or repository(run.recipe), data=data, texts=texts, moments=checkpoints)
+        if dry_run:
+            described = [_describe(one) for one in planned]
+            print_json({"release": digest, "repositories": described}) if as_json else _print_plan(planned)
+            return
+        pace, progress = Pace(commits_per_hour or None), TerminalProgress()
+        tags = (f"release-{digest.removeprefix('sha256:')[:12]}",)
+        done: list[dict[str, Any]] = []
+        for one in planned:
+            if verify_only:
+                remote = open_to_read(one.name, one.kind, endpoint, token_file, pace)
+                done.append({"repository": one.name, "commits": read_back(one, remote, tags, progress), "pushed": 0})
+            else:
+                remote = open_remote(one.name, one.kind, endpoint, token_file, pace, private=private)
+                remote.tell = partial(typer.echo, err=True)
+                found = push(one, remote, tags, progress)
+                done.append({"repository": one.name, "commits": dict(found.commits), "pushed": found.pushed})
     if as_json:
         print_json({"release": digest, "repositories": done})
         return

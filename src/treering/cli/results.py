@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 from treering.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from treering.config.run_directory import RunDirectory
+
+_UNFOLDED = 10_000  # characters of a line, for those who read what is no terminal
 
 
 def choose_run(target: Path | None, runs: Path) -> "RunDirectory":
@@ -69,12 +73,19 @@ def print_harness(records: list[dict[str, Any]]) -> None:
 
     Where items were trained on, `unseen` is the score of the others.
     """
+    from treering.cli.terminal import say
+
     harness = records[-1]
     shown = [*(task for task in harness["tasks"] if task["group"] is None), *harness["groups"]]
     overlap = any(task["without_overlap"] is not None for task in shown)
     columns = ("task", "metric", "value", f"{harness['confidence']:.0%} interval", "chance", *["unseen"] * overlap)
     rows = [_score(task, metric)[: len(columns)] for task in shown for metric in task["metrics"]]
     print_table(f"LM Evaluation Harness {harness['harness_version']}, {harness['revision']}", columns, rows)
+    if overlap:
+        say("unseen: of the items that were not trained on")
+    for task in shown:
+        if task.get("truncated"):
+            say(f"{task['task']}: {task['truncated']} contexts lost their beginning, to fit into the model's length")
     if len(records) > 1 and shown:
         names = [task["task"] for task in shown]
         metrics = [{task["task"]: task["metrics"][0] for task in (*record["tasks"], *record["groups"])} for record in records]
@@ -94,7 +105,6 @@ def _score(task: dict[str, Any], metric: dict[str, Any]) -> tuple[str, ...]:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table as narrow as its words allow; of what is wider than the terminal nothing is cut."""
-    from rich.console import Console
     from rich.table import Table
 
     from treering.cli.terminal import say
@@ -105,4 +115,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    _console().print(table)
+
+
+def _console() -> "Console":
+    """Return where tables go: a terminal, or, with nothing folded, whoever reads the output."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_UNFOLDED)

@@ -38,7 +38,8 @@ def command(target: Target, ranks: Ranks = 1, shard: Shard = "moments", as_json:
         print_json({"recipe": resolved(recipe), **record, **told})
         return
     say("\n".join([write_yaml(resolved(recipe)) + "---", *_lines(record), *_history_lines(history)]))
-    print_next(command_text("batch", 0, target) if target.is_dir() else command_text("run", target))
+    trained = (target / "training" / "manifest.json").is_file()
+    print_next(command_text("batch", 0, target) if trained else command_text("run", target))
 
 
 def _tokenizer_bytes(recipe: "Recipe", target: "Path") -> int | None:

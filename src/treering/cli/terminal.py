@@ -3,8 +3,11 @@
 import datetime
 import json
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -120,8 +123,19 @@ def say(text: str) -> None:
 
 
 def command_text(*words: object) -> str:
-    """Return a treering command as it can be pasted into a shell."""
-    return shlex.join(["treering", *map(str, words)])
+    """Return a treering command as it can be pasted into a shell, by the name that treering was called by."""
+    return shlex.join([*_called_by(), *map(str, words)])
+
+
+def _called_by() -> list[str]:
+    """Return how treering was called, where its own name would not be found."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return ["python", "-m", "treering"]
+    found = shutil.which("treering")
+    if called.name != "treering" or called.parent == Path() or (found is not None and called.samefile(found)):
+        return ["treering"]
+    return [str(called)]
 
 
 def print_next(*commands: str) -> None:

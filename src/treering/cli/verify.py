@@ -30,6 +30,7 @@ def command(
     """
     from treering.cli.results import choose_run
     from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next
+    from treering.provenance.manifests import MANIFEST
     from treering.verification.release import verify
     from treering.verification.sampling import Wanted
 
@@ -42,7 +43,10 @@ def command(
         print_json(record)
     else:
         _print(record)
-        if not record["segments"] and not run.left_out("checkpoints"):
+        trained = (run.stage("training") / MANIFEST).exists()
+        if not trained:
+            print_next(command_text("train", run.path))
+        elif not record["segments"] and not run.left_out("checkpoints"):
             print_next(command_text("verify", run.path, "--all"))
     if code := _exit_code(record):
         raise typer.Exit(code)

@@ -68,7 +68,7 @@ def _read_text(path: Path) -> str:
             raise InputError("this is too large for a recipe", where=path, expected=f"at most {_LARGEST_RECIPE_BYTES} bytes")
         return content.decode()
     except FileNotFoundError as error:
-        raise InputError("there is no such recipe", where=path, advice=_START_FROM) from error
+        raise InputError("there is no such recipe, and no such run", where=path, advice=_START_FROM) from error
     except IsADirectoryError as error:
         raise InputError("a recipe is a file, this is a folder", where=path) from error
     except UnicodeDecodeError as error:

@@ -78,16 +78,16 @@ class WatchedModel(_HarnessModel):
         if empty := sum(not rest for _, _, rest in requests):
             raise InputError(
                 f"answers of the task `{self.task}` are no token of their own behind what they follow",
-                where="evaluation.tasks",
+                where=f"the task `{self.task}`",
                 found=f"{empty} of {len(requests)}",
                 advice="let answers begin with white space, or set a target_delimiter",
             )
         if long := [len(rest) for _, _, rest in requests if len(rest) > self.max_length]:
             raise InputError(
                 f"answers of the task `{self.task}` are longer than the model can read",
-                where="evaluation.tasks",
+                where=f"the model's {self.max_length} positions",
                 expected=f"at most {self.max_length} tokens",
                 found=f"{len(long)} of {len(requests)} longer, the longest {max(long)}",
-                advice=f"remove `{self.task}` from evaluation.tasks, since the harness has no score for it; "
-                "or leave those items out of its file, which the card names",
+                advice=f"leave `{self.task}` out, since the harness has no score for it; or leave out those items in a file of "
+                "your own, whose name stands in the records",
             )

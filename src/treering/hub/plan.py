@@ -1,16 +1,20 @@
 """What a release is on the Hub: its repositories, their branches, and the files of each; and the way back from there."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from treering.config.digests import DATA
+from treering.config.digests import DATA, STAGES
 from treering.config.run_directory import RunDirectory
-from treering.provenance.manifests import MANIFEST, read_manifest
+from treering.errors import ManifestError
+from treering.hub.companions import checkpoints_card, data_card
+from treering.provenance.digests import digest_bytes, digest_file
+from treering.provenance.manifests import MANIFEST, FileEntry, read_manifest
 from treering.revisions.branches import MAIN, branches_of
 
 Kind = Literal["model", "dataset"]
+CARD = "README.md"
 # What a release's repositories are called after the model's name.
 MODEL, DATA_SET, CHECKPOINTS = "", "-data", "-checkpoints"
 KINDS: Mapping[str, Kind] = {MODEL: "model", DATA_SET: "dataset", CHECKPOINTS: "model"}
@@ -18,16 +22,37 @@ _DATA_RECORDS = {"corpus": ("corpus.json",), "tokens": ("tokens.json", "tokenize
 
 
 @dataclass(frozen=True)
+class PlannedFile:
+    """A file as it will be published: where it lies or its bytes, and what it has to be, whatever becomes of it meanwhile."""
+
+    content: Path | bytes
+    size_bytes: int
+    digest: str
+
+    def read(self) -> bytes:
+        """Return its bytes.
+
+        Raises:
+            ManifestError: When they are no longer those that were planned.
+        """
+        content = self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+        if (found := digest_bytes(content)) != self.digest:
+            where = self.content if isinstance(self.content, Path) else None
+            raise ManifestError("this file changed while it was published", where=where, expected=self.digest, found=found)
+        return content
+
+
+@dataclass(frozen=True)
 class PlannedBranch:
-    """A branch and what it will hold: files of this machine by their paths there."""
+    """A branch and what it will hold: files by their paths there."""
 
     name: str
-    files: Mapping[str, Path]
+    files: Mapping[str, PlannedFile]
 
     @property
     def size_bytes(self) -> int:
         """The size of all its files."""
-        return sum(path.stat().st_size for path in self.files.values())
+        return sum(file.size_bytes for file in self.files.values())
 
 
 @dataclass(frozen=True)
@@ -51,13 +76,17 @@ def plan_release(run: RunDirectory, name: str, *, data: bool, texts: bool, momen
     Raises:
         FormatError: When a record or a manifest cannot be read.
     """
-    model = tuple(PlannedBranch(branch, files) for branch, files in branches_of(run).items())
+    listed = _listed(run)
+    model = tuple(_branch(branch, files, listed) for branch, files in branches_of(run).items())
     found = [PlannedRepository(f"{name}{MODEL}", KINDS[MODEL], model)]
     if moments:
-        found.insert(0, PlannedRepository(f"{name}{CHECKPOINTS}", KINDS[CHECKPOINTS], tuple(_checkpoints(run))))
+        card = {CARD: _written(checkpoints_card(run.recipe, name))}
+        branches = (*_checkpoints(run, listed), _branch(MAIN, {f"checkpoints/{MANIFEST}": _manifest(run)}, listed, card))
+        found.insert(0, PlannedRepository(f"{name}{CHECKPOINTS}", KINDS[CHECKPOINTS], branches))
     if data or texts:
+        card = {CARD: _written(data_card(run.recipe, name, texts=texts))}
         found.insert(
-            0, PlannedRepository(f"{name}{DATA_SET}", KINDS[DATA_SET], (PlannedBranch(MAIN, _data(run, texts=texts)),))
+            0, PlannedRepository(f"{name}{DATA_SET}", KINDS[DATA_SET], (_branch(MAIN, _data(run, texts=texts), listed, card),))
         )
     return found
 
@@ -83,14 +112,41 @@ def places_of(stage: str, path: str) -> tuple[Place, ...]:
     return (record, Place(DATA_SET, MAIN, f"{stage}/{path}")) if stage in DATA else (record,)
 
 
-def _checkpoints(run: RunDirectory) -> list[PlannedBranch]:
-    """Return a branch for each checkpoint, with weights and moments as training left them."""
+def _listed(run: RunDirectory) -> dict[Path, FileEntry]:
+    """Return what the manifests of all stages list, by where it lies."""
+    return {run.stage(stage) / entry.path: entry for stage in STAGES for entry in read_manifest(run.stage(stage)).files}
+
+
+def _branch(
+    name: str, files: Mapping[str, Path], listed: Mapping[Path, FileEntry], more: Mapping[str, PlannedFile] | None = None
+) -> PlannedBranch:
+    return PlannedBranch(name, {path: _planned(file, listed.get(file)) for path, file in files.items()} | dict(more or {}))
+
+
+def _planned(path: Path, entry: FileEntry | None) -> PlannedFile:
+    """Return a file as its manifest lists it; what no manifest lists, such as a manifest, as it is now."""
+    if entry is None:
+        return PlannedFile(path, path.stat().st_size, digest_file(path))
+    return PlannedFile(path, entry.size_bytes, entry.digest)
+
+
+def _written(text: str) -> PlannedFile:
+    content = text.encode()
+    return PlannedFile(content, len(content), digest_bytes(content))
+
+
+def _manifest(run: RunDirectory) -> Path:
+    return run.stage("checkpoints") / MANIFEST
+
+
+def _checkpoints(run: RunDirectory, listed: Mapping[Path, FileEntry]) -> Iterator[PlannedBranch]:
+    """Yield a branch for each checkpoint, with weights and moments as training left them."""
     folder = run.stage("checkpoints")
     entries = read_manifest(folder).files
     names = sorted({Path(entry.path).parts[0] for entry in entries}, key=lambda name: int(name.removeprefix("step")))
-    of_each = {name: [entry.path for entry in entries if Path(entry.path).parts[0] == name] for name in names}
-    branches = [PlannedBranch(name, {Path(path).name: folder / path for path in paths}) for name, paths in of_each.items()]
-    return [*branches, PlannedBranch(MAIN, {f"checkpoints/{MANIFEST}": folder / MANIFEST})]
+    for name in names:
+        paths = [entry.path for entry in entries if Path(entry.path).parts[0] == name]
+        yield _branch(name, {Path(path).name: folder / path for path in paths}, listed)
 
 
 def _data(run: RunDirectory, *, texts: bool) -> dict[str, Path]:

@@ -3,13 +3,12 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from treering.errors import PublishError
-from treering.hub.plan import PlannedBranch, PlannedRepository
+from treering.hub.branches import place_of
+from treering.hub.plan import PlannedBranch, PlannedFile, PlannedRepository
 from treering.hub.remote import Remote, RemoteFile
-from treering.provenance.digests import digest_file
+from treering.hub.strangers import shown
 from treering.provenance.progress import SILENCE, Progress
 from treering.revisions.branches import MAIN
 
@@ -38,26 +37,31 @@ def push(planned: PlannedRepository, remote: Remote, tags: Sequence[str] = (), p
         EnvironmentMismatch: When the Hub cannot be reached, or refuses for longer than is waited for.
     """
     with progress.task(f"publish {planned.name}", len(planned.branches), "branches") as task:
-        remote.note, pushed = task.note, 0
+        remote.note = task.note
         remote.create()
-        there = remote.branches()
-        for branch in planned.branches:
+        heads, pending = remote.branches(), _branches_to_push(planned, remote)
+        task.advance(len(planned.branches) - len(pending))
+        remote.tell_of_waiting(len(pending))
+        for branch in pending:
             task.note(branch.name)
-            pushed += _push_branch(branch, remote, there.get(branch.name))
+            _push_branch(branch, remote, heads.get(branch.name))
             task.advance()
-    commits = read_back(planned, remote, progress)
     for tag in tags:
-        remote.tag(tag, commits[MAIN])
-    return Published(planned.name, commits, pushed)
+        remote.tag(tag, remote.branches()[MAIN])
+    return Published(planned.name, read_back(planned, remote, tags, progress), len(pending))
 
 
-def read_back(planned: PlannedRepository, remote: Remote, progress: Progress = SILENCE) -> dict[str, str]:
-    """List every planned branch, compare each file's digest on the server with the file here, and return the commits.
+def read_back(
+    planned: PlannedRepository, remote: Remote, tags: Sequence[str] = (), progress: Progress = SILENCE
+) -> dict[str, str]:
+    """List every planned branch, compare each file's digest on the server with the one planned, and return the commits.
 
     Raises:
-        PublishError: When a branch or a file is missing, too many, or another.
+        PublishError: When a branch of a step, or a file, is missing, too many, or another, or a tag is not that of `main`.
     """
-    commits, problems = remote.branches(), list[str]()
+    commits, names = remote.branches(), {branch.name for branch in planned.branches}
+    odd = [name for name in sorted(commits.keys() - names) if place_of(name) is not None]
+    problems = [f"{shown(name)} is no branch of the release: delete it" for name in odd]
     with progress.task(f"read back {planned.name}", len(planned.branches), "branches") as task:
         for branch in planned.branches:
             if branch.name not in commits:
@@ -67,6 +71,8 @@ def read_back(planned: PlannedRepository, remote: Remote, progress: Progress = S
                     f"{branch.name}: {problem}" for problem in _differences(branch, remote.files(commits[branch.name]))
                 ]
             task.advance()
+    found = remote.tags() if tags else {}
+    problems += [f"the tag {tag} is not that of {MAIN}" for tag in tags if found.get(tag) != commits.get(MAIN)]
     refuse_others(planned.name, f"{len(planned.branches)} branches, each file as it is here", problems)
     return {branch.name: commits[branch.name] for branch in planned.branches}
 
@@ -88,29 +94,25 @@ def refuse_others(where: str, expected: str, problems: Sequence[str]) -> None:
         )
 
 
-def branches_to_push(planned: PlannedRepository, remote: Remote) -> list[str]:
+def _branches_to_push(planned: PlannedRepository, remote: Remote) -> list[PlannedBranch]:
     """Return the branches that do not hold their files yet."""
     there = remote.branches()
     return [
-        branch.name
+        branch
         for branch in planned.branches
         if branch.name not in there or any(_differences(branch, remote.files(there[branch.name])))
     ]
 
 
-def _push_branch(branch: PlannedBranch, remote: Remote, commit: str | None) -> bool:
-    """Push one branch where it differs; return whether anything was pushed."""
-    there = {} if commit is None else remote.files(commit)
-    added = {path: file for path, file in branch.files.items() if path not in there or not _is_file(file, there[path])}
-    removed = sorted(there.keys() - branch.files.keys() - set(HUBS_OWN))
-    if not added and not removed:
-        return False
+def _push_branch(branch: PlannedBranch, remote: Remote, commit: str | None) -> None:
+    """Push one branch."""
     if commit is None:
         commit = remote.create_branch(branch.name)
-        removed = sorted(remote.files(commit).keys() - branch.files.keys() - set(HUBS_OWN))
-    if not remote.commit(branch.name, commit, added, removed):
+    there = remote.files(commit)
+    added = {path: file for path, file in branch.files.items() if path not in there or not _is_file(file, there[path])}
+    removed = sorted(there.keys() - branch.files.keys() - set(HUBS_OWN))
+    if not remote.commit(branch.name, commit, {path: file.content for path, file in added.items()}, removed):
         _refuse_others(branch, remote)
-    return True
 
 
 def _refuse_others(branch: PlannedBranch, remote: Remote) -> None:
@@ -138,17 +140,11 @@ def _differences(branch: PlannedBranch, there: Mapping[str, RemoteFile]) -> Iter
             yield f"{path} is another file"
 
 
-@cache
-def _digest(path: Path, size_bytes: int, changed: int) -> str:  # noqa: ARG001 (it is read once for each state)
-    return digest_file(path)
-
-
-def _is_file(path: Path, there: RemoteFile) -> bool:
-    """Say whether a file of the server's is one of this machine's: by SHA-256, or by git's digest where it keeps no other."""
-    stat = path.stat()
-    if stat.st_size != there.size_bytes:
+def _is_file(file: PlannedFile, there: RemoteFile) -> bool:
+    """Say whether a file of the server's is the planned one: by SHA-256, or by git's digest where it keeps no other."""
+    if file.size_bytes != there.size_bytes:
         return False
     if there.sha256 is not None:
-        return _digest(path, stat.st_size, stat.st_mtime_ns) == f"sha256:{there.sha256}"
-    content = path.read_bytes()
+        return file.digest == f"sha256:{there.sha256}"
+    content = file.read()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == there.git_id

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from treering.checkpoints.schedule import checkpoint_name
-from treering.hub.plan import CHECKPOINTS, DATA_SET, MODEL, Place, places_of
+from treering.hub.plan import CARD, CHECKPOINTS, DATA_SET, MODEL, Place, places_of
 from treering.hub.published import Published
 from treering.hub.publishing import HUBS_OWN, refuse_others
 from treering.hub.strangers import shown
@@ -95,7 +95,8 @@ def _problems(published: Published, suffix: str, name: str, expected: _Expected)
         return
     for path in sorted(expected.needed - branch.files.keys()):
         yield f"{path} is missing"
-    for path in sorted(branch.files.keys() - set(HUBS_OWN)):
+    known = {*HUBS_OWN, *([CARD] if suffix != MODEL else [])}  # what companions' cards say is nobody's evidence
+    for path in sorted(branch.files.keys() - known):
         if path not in expected.files:
             yield f"{shown(path)} is no file of the release"
         elif not published.holds(Place(suffix, name, path), expected.files[path]):

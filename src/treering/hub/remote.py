@@ -1,26 +1,29 @@
 """A repository that is written to: few calls, each repeated as long as the Hub asks to wait."""
 
 import re
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import huggingface_hub.constants
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
 from huggingface_hub.hf_api import RepoFile
 
-from treering.errors import EnvironmentMismatch, InputError, TreeringError
+from treering.errors import InputError, TreeringError
 from treering.hub.client import Repository, explained, open_repository
+from treering.hub.pace import Pace
 from treering.hub.plan import Kind
 
 _Answer = TypeVar("_Answer")
 _AGAIN = (408, 409, 429, 500, 502, 503, 504)
 _LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS = 3600.0, 1.0
-_ATTEMPTS = 12
+_TOO_MANY = 429
+_ATTEMPTS, _FIRST_ATTEMPTS = 12, 4
+_LONGEST_BUSY_SECONDS = 2 * 3600.0  # a Hub counts commits by the hour
+_WORTH_TELLING_SECONDS = 30.0
 _XET = "xet-write-token"
 _MOVED = 412
 _DEADLINE = re.compile(r"\bt=(\d+)")
@@ -40,47 +43,24 @@ class RemoteFile:
 
 
 @dataclass
-class Pace:
-    """How many commits an hour a Hub takes: beyond them is waited, without asking in vain.
-
-    `commits_per_hour` None is no limit. `sleep` and `clock` are the machine's, but for tests.
-    """
-
-    commits_per_hour: int | None
-    sleep: Callable[[float], None] = time.sleep
-    clock: Callable[[], float] = time.monotonic
-    made: list[float] = field(default_factory=list)
-
-    def before_commit(self) -> None:
-        """Wait until another commit may be made."""
-        if self.commits_per_hour is None:
-            return
-        recent = [when for when in self.made if when > self.clock() - 3600]
-        if len(recent) >= self.commits_per_hour:
-            self.sleep(max(0.0, recent[-self.commits_per_hour] + 3600 - self.clock()))
-        self.made.append(self.clock())
-
-    def expected_seconds(self, commits: int) -> float:
-        """Return how long so many commits wait for each other, sending apart."""
-        return 0.0 if self.commits_per_hour is None else (commits - 1) // self.commits_per_hour * 3600.0
-
-
-@dataclass
 class Remote:
     """A repository on a Hub, written with the user's own token.
 
     Args:
         endpoint: The Hub's address; None for the one that Hugging Face's client is set to.
-        token: None for the one that the client has.
+        token: None for the one that the client has; False for none.
+        note: Takes where the work stands, `tell` what somebody should know who comes back later: that it waits, for how long.
     """
 
     name: str
     kind: Kind
     endpoint: str | None
-    token: str | None
+    token: str | Literal[False] | None
     pace: Pace
     private: bool = False
     note: Callable[[str], None] = lambda _: None
+    tell: Callable[[str], None] = lambda _: None
+    answered: bool = False
 
     def create(self) -> None:
         """Create the repository where there is none."""
@@ -90,6 +70,16 @@ class Remote:
         """Return the commit that each branch points to."""
         refs = self._ask(lambda: self._api.list_repo_refs(self.name, repo_type=self.kind))
         return {branch.name: branch.target_commit for branch in refs.branches}
+
+    def tags(self) -> dict[str, str]:
+        """Return the commit that each tag points to."""
+        refs = self._ask(lambda: self._api.list_repo_refs(self.name, repo_type=self.kind))
+        return {tag.name: tag.target_commit for tag in refs.tags}
+
+    def tell_of_waiting(self, commits: int) -> None:
+        """Say how long so many commits will wait for each other, if they will."""
+        if seconds := self.pace.expected_seconds(commits):
+            self.tell(f"{self.name}: {commits} commits at {self.pace.commits_per_hour} an hour, about {seconds / 3600:.0f} h")
 
     def files(self, commit: str) -> dict[str, RemoteFile]:
         """Return the files of a commit, by their paths."""
@@ -109,9 +99,10 @@ class Remote:
         self._ask(lambda: self._api.create_branch(self.name, branch=name, revision=first, repo_type=self.kind, exist_ok=True))
         return self.branches()[name]
 
-    def commit(self, branch: str, parent: str, added: Mapping[str, Path], removed: Sequence[str]) -> bool:
+    def commit(self, branch: str, parent: str, added: Mapping[str, Path | bytes], removed: Sequence[str]) -> bool:
         """Make one commit on a branch whose head is `parent`; return False where its head is another by now."""
-        self.pace.before_commit()
+        self._wait(self.pace.seconds_to_commit(), "so many commits an hour")
+        self.pace.count_commit()
         operations: list[Any] = [CommitOperationDelete(path) for path in removed]
         operations += [CommitOperationAdd(path, file) for path, file in added.items()]
         try:
@@ -130,8 +121,12 @@ class Remote:
         return True
 
     def tag(self, name: str, commit: str) -> None:
-        """Have a tag point to a commit; one that is there stays where it is."""
-        self._ask(lambda: self._api.create_tag(self.name, tag=name, revision=commit, repo_type=self.kind, exist_ok=True))
+        """Have a tag point to a commit, wherever it pointed before."""
+        there = self.tags().get(name)
+        if there not in (None, commit):
+            self._ask(lambda: self._api.delete_tag(self.name, tag=name, repo_type=self.kind))
+        if there != commit:
+            self._ask(lambda: self._api.create_tag(self.name, tag=name, revision=commit, repo_type=self.kind, exist_ok=True))
 
     @property
     def _api(self) -> HfApi:
@@ -150,10 +145,10 @@ class Remote:
             InputError: When the Hub does not let this be done.
             EnvironmentMismatch: When it cannot be reached, or stays busy.
         """
-        wait = _FIRST_WAIT_SECONDS
-        for attempt in range(_ATTEMPTS):
+        wait, waited, attempt = _FIRST_WAIT_SECONDS, 0.0, 0
+        while True:
             try:
-                return call()
+                answer = call()
             except (HTTPError, ConnectionError, RuntimeError) as raised:
                 error = _cause(raised)
                 if _status(error) == _MOVED:
@@ -161,24 +156,38 @@ class Remote:
                 if _XET in str(error) and not huggingface_hub.constants.HF_HUB_DISABLE_XET:
                     huggingface_hub.constants.HF_HUB_DISABLE_XET = True  # a Hub without it: plain LFS
                     continue
-                if not _is_passing(error) or attempt == _ATTEMPTS - 1:
+                attempt += 1
+                if not self._goes_on(error, attempt, waited):
                     raise self._refused(error) from raised
                 wait = _wait_seconds(error, wait)
-                self.note(f"the Hub is busy: waiting {wait:.0f} s")
-                self.pace.sleep(wait)
+                self._wait(wait, "the Hub is busy")
+                waited += wait
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
-        raise EnvironmentMismatch(
-            "the Hub answers without an end", where=self.name, advice="publish again: what is whole there is kept"
-        )
+            else:
+                self.answered = True
+                return answer
+
+    def _goes_on(self, error: BaseException, attempt: int, waited: float) -> bool:
+        """Say whether to ask again: what has answered before is waited for longer, and commits of an hour that hour out."""
+        if not _is_passing(error):
+            return False
+        if _status(error) == _TOO_MANY:
+            return waited < _LONGEST_BUSY_SECONDS
+        return attempt < (_ATTEMPTS if self.answered or _status(error) is not None else _FIRST_ATTEMPTS)
+
+    def _wait(self, seconds: float, why: str) -> None:
+        if seconds > 0:
+            self.note(f"{why}: waiting {seconds:.0f} s")
+            if seconds >= _WORTH_TELLING_SECONDS:
+                self.tell(f"{self.name}: {why}, waiting {seconds:.0f} s")
+            self.pace.sleep(seconds)
 
     def _refused(self, error: BaseException) -> TreeringError:
         if _status(error) in (401, 403):
-            return InputError(
-                "the Hub does not let you write this",
-                where=self.name,
-                found=f"HTTP {_status(error)}",
-                advice="log in with a token that may write there: hf auth login",
-            )
+            own = "log in with a token that may write there: hf auth login"
+            advice = own if self.token is None else "give the token of this Hub that may write there: --token-file"
+            where = self.name if self.endpoint is None else f"{self.name} at {self.endpoint}"
+            return InputError("the Hub does not let you write this", where=where, found=f"HTTP {_status(error)}", advice=advice)
         return explained(error, Repository(self.name, self.endpoint, Path()))
 
 
@@ -224,17 +233,34 @@ def open_remote(
         token_file: Where the token for the Hub stands; without it, the one that the client has, for its own Hub alone.
 
     Raises:
-        InputError: When the name is not of the form that the Hub demands, the endpoint no address, or there is no such file.
+        InputError: When the name is not of the form that the Hub demands, the endpoint no address, or there is no such token.
     """
-    open_repository(name, endpoint, Path())
-    try:
-        token = None if token_file is None else token_file.read_text(encoding="utf-8").strip()
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as error:
-        raise InputError("there is no token", where=token_file, found=error) from error
-    if token is None and endpoint is not None:
+    if token_file is None and endpoint is not None:
         raise InputError(
             "an address named by hand gets no token of another's",
             where=endpoint,
             advice="give its token by --token-file, or set HF_ENDPOINT to it and log in",
         )
-    return Remote(name, kind, endpoint, token, pace, private)
+    remote = open_to_read(name, kind, endpoint, token_file, pace)
+    return replace(remote, private=private)
+
+
+def open_to_read(name: str, kind: Kind, endpoint: str | None, token_file: Path | None, pace: Pace) -> Remote:
+    """Return a repository to be read back; an address named by hand gets no token but the one given for it.
+
+    Raises:
+        InputError: As for `open_remote`.
+    """
+    repository = open_repository(name, endpoint, Path(), kind)
+    token = _read_token(token_file) if token_file is not None else None if endpoint is None else False
+    return Remote(name, kind, repository.endpoint, token, pace)
+
+
+def _read_token(path: Path) -> str:
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("there is no token", where=path, found=error) from error
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise InputError("this is no token", where=path, expected="one word of ASCII characters")
+    return token

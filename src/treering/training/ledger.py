@@ -182,5 +182,5 @@ def _bytes_up_to(path: Path, opening: Opening, step: int, digest: str) -> tuple[
         where=path,
         expected=f"lines of steps 0 to {step}, the last with digest {digest}",
         found=problem,
-        advice="restore the file, or delete checkpoints/ and training/ to train anew",
+        advice="restore the file, or delete checkpoints/, training/ and .training.working/ to train anew",
     )

@@ -94,7 +94,7 @@ def _looks(recipe: Recipe) -> Iterator[_Look]:
 def _check(run: RunDirectory, look: _Look) -> Check:
     places = {name: name if name == _HISTORY else f"{name}/{MANIFEST}" for name in look.needed}
     if absent := [name for name, place in places.items() if not (run.path / place).exists()]:
-        return Check(look.name, Verdict.NOT_RUN, f"{', '.join(absent)} not there")
+        return Check(look.name, Verdict.NOT_RUN, "; ".join(f"{name} {_absence(run, name)}" for name in absent))
     try:
         run.refuse_left_out(*look.whole)
         return Check(look.name, Verdict.REPRODUCED, look.look(run))
@@ -104,6 +104,11 @@ def _check(run: RunDirectory, look: _Look) -> Check:
         return Check(look.name, Verdict.NOT_RUN, f"{type(error).__name__}: {error}")
     except TreeringError as error:
         return Check(look.name, Verdict.DIVERGED, f"{type(error).__name__}: {error}")
+
+
+def _absence(run: RunDirectory, name: str) -> str:
+    begun = name in STAGES and run.stage(name).is_dir() and any(run.stage(name).iterdir())
+    return "not finished" if begun else "not there"
 
 
 def _stage(run: RunDirectory, stage: str) -> None:

@@ -250,9 +250,10 @@ def judge(run: RunDirectory, folder: Path, starts: list[int], updates: int) -> I
             yield kind, list(distances(state, read(folder / f"{start}-{number}"), here, elsewhere))
 
 
-def recipe_text(precision: str, small: bool) -> str:
-    """Return the quickstart on one thread, in a precision."""
-    text = QUICKSTART.read_text(encoding="utf-8").replace("threads: 2", f"threads: 1\n  precision: {precision}")
+def recipe_text(precision: str, small: bool, compiled: bool) -> str:
+    """Return the quickstart on one thread, in a precision, its blocks eager or compiled."""
+    arithmetic = f"threads: 1\n  precision: {precision}\n  compiled: {str(compiled).lower()}"
+    text = QUICKSTART.read_text(encoding="utf-8").replace("threads: 2", arithmetic)
     return text.replace("preset: sapling", f"preset: sapling\n  {SMALL}") if small else text
 
 
@@ -262,6 +263,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--small", action="store_true", help="two layers of 64 instead of the quickstart's network")
+    parser.add_argument("--compiled", action="store_true", help="compiled blocks, each process with its own instruction set")
     parser.add_argument("--machines", nargs="+", default=list(MACHINES))
     parser.add_argument("--raw", type=Path, help="a file for every distance")
     parser.add_argument("--publish", type=Path, help=argparse.SUPPRESS)
@@ -270,7 +272,7 @@ def main() -> None:
         folder = given.publish.parent if given.publish else Path(scratch)
         path = folder / "recipe.yaml"
         if not given.publish:
-            path.write_text(recipe_text(given.precision, given.small), encoding="utf-8")
+            path.write_text(recipe_text(given.precision, given.small, given.compiled), encoding="utf-8")
         run = open_run(path, folder)
         last = run.recipe.training.steps - 2 * given.updates
         starts = [last * (number + 1) // given.trials for number in range(given.trials)]
@@ -279,7 +281,8 @@ def main() -> None:
             return
         for prepare in (prepare_corpus, prepare_tokens, prepare_order):
             prepare(run)
-        print(f"{describe_machine()}, torch {torch.__version__}, segments of {given.updates} updates, {given.precision}")
+        kind = f"{given.precision}, {'compiled' if given.compiled else 'eager'}"
+        print(f"{describe_machine()}, torch {torch.__version__}, segments of {given.updates} updates, {kind}")
         for machine in given.machines:
             at = folder / machine
             at.mkdir()

@@ -1,15 +1,16 @@
 """Re-running what was published, and finding where it parts."""
 
 import json
+import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from forging import forge, reseal
 from safetensors.torch import load_file, save_file
+from starting import start
 from training_making import files, outcome
 
 from treering.checkpoints.state import TrainingState
@@ -18,8 +19,10 @@ from treering.config.digests import run_digest
 from treering.config.run_directory import RunDirectory
 from treering.errors import InputError
 from treering.provenance.canonical import canonical_json
+from treering.provenance.files import held
 from treering.verification.files import check_files
 from treering.verification.rerun import verify_segment
+from treering.verification.scratch import scratch
 from treering.verification.segments import Segment, all_segments
 from treering.verification.verdicts import Verdict
 
@@ -142,7 +145,7 @@ def test_other_first_weights_than_the_recipes_are_seen(run: RunDirectory) -> Non
 
 
 def treering(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "treering", *map(str, arguments)], capture_output=True, text=True, check=False)
+    return start("-m", "treering", *arguments)
 
 
 def test_the_command_ends_with_the_code_of_what_it_found(run: RunDirectory) -> None:
@@ -167,3 +170,23 @@ def test_a_segment_that_is_not_there_is_refused_before_anything_is_looked_at(run
     assert result.returncode == 2
     assert "A one of 0, 1, 2, 4, 6, 12" in result.stderr
     assert not (run.path / "verification").exists()
+
+
+def test_two_may_verify_a_run_at_once_and_what_a_kill_left_goes(run: RunDirectory) -> None:
+    left = run.path / ".verification.killed.partial"
+    (left / "again").mkdir(parents=True)
+    os.utime(left, (0, 0))
+    with scratch(run) as mine, scratch(run) as another:
+        (another / "file").write_bytes(b"1")
+        assert mine != another
+        assert list(mine.iterdir()) == []
+        assert not left.exists()
+        os.utime(mine.parent, (0, 0))
+        with scratch(run):
+            assert mine.exists()  # somebody holds it
+    assert not list(run.path.glob(".verification.*"))
+
+
+def test_nobody_verifies_while_a_run_is_worked_on(run: RunDirectory) -> None:
+    with held(run.path), pytest.raises(InputError, match="at work on this run"), scratch(run):
+        pass

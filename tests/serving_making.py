@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from card_making import lay_out_run, recipe_with_card, seal
 from huggingface_hub import HfApi
+from uvicorn import Server
 
 from treering.card.stage import write_card
 from treering.config.run_directory import RunDirectory
@@ -38,8 +39,8 @@ class Answer:
 
 
 @contextmanager
-def served(shelf: Shelf, pushing: Pushing | None = None) -> Iterator[str]:
-    """Serve a shelf until the block ends; gives the address."""
+def running(shelf: Shelf, pushing: Pushing | None = None) -> Iterator[tuple[str, Server]]:
+    """Serve a shelf until the block ends; gives the address and the server."""
     with listening("127.0.0.1", 0) as listener:
         server = make_server(make_application(shelf, pushing))
         endpoint = endpoint_of(listener)
@@ -48,10 +49,17 @@ def served(shelf: Shelf, pushing: Pushing | None = None) -> Iterator[str]:
         try:
             while not server.started:
                 time.sleep(0.002)
-            yield endpoint
+            yield endpoint, server
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def served(shelf: Shelf, pushing: Pushing | None = None) -> Iterator[str]:
+    """Serve a shelf until the block ends; gives the address."""
+    with running(shelf, pushing) as (endpoint, _):
+        yield endpoint
 
 
 @contextmanager
@@ -90,8 +98,16 @@ def commit_lines(*lines: tuple[str, dict[str, Any]], **header: Any) -> bytes:
     return b"".join(json.dumps({"key": key, "value": value}).encode() + b"\n" for key, value in (opening, *lines))
 
 
+def lay_out_checkpoint(folder: Path) -> None:
+    """A checkpoint with a few bytes for weights and moments."""
+    folder.mkdir(exist_ok=True)
+    (folder / "state.json").write_text(json.dumps({"of": folder.name}))
+    for name in ("weights", "optimizer"):
+        (folder / f"{name}.safetensors").write_bytes(f"{name} of {folder.name}".encode() * 1000)
+
+
 def lay_out_release(folder: Path, quickstart: str, **changes: Any) -> RunDirectory:
-    """A finished run with a card, whose revisions have a few bytes for weights."""
+    """A finished run with a card, whose revisions and checkpoints have a few bytes for weights, and texts for tokens."""
     run = lay_out_run(folder, recipe_with_card(quickstart, **changes))
     revisions = run.stage("revisions")
     names = [entry["name"] for entry in json.loads((revisions / "revisions.json").read_bytes())["revisions"]]
@@ -102,6 +118,10 @@ def lay_out_release(folder: Path, quickstart: str, **changes: Any) -> RunDirecto
         (revisions / name / "tokenizer.json").write_bytes(b'{"version": "1.0"}')
         (revisions / name / "manifest.json").write_bytes(b"{}")
         (revisions / name / "revision.json").write_text(json.dumps({"number": number}))
+        lay_out_checkpoint(run.stage("checkpoints") / name)
+    (run.stage("tokens") / "train.bin").write_bytes(b"tokens" * 1000)
+    for split, text in (("train", "an oak"), ("validation", "an ash")):
+        (run.stage("corpus") / f"{split}-00000.jsonl").write_text(json.dumps({"text": text}) + "\n")
     figures = run.stage("evaluation") / "figures"
     figures.mkdir(exist_ok=True)
     (figures / "overview.png").write_bytes(b"\x89PNG\r\n\x1a\nnot quite a picture")

@@ -8,7 +8,7 @@ import pytest
 from treering.config.differences import differences
 from treering.config.digests import STAGES, recipe_digest, resolved, run_digest, stage_digest
 from treering.config.reading import parse_recipe, read_recipe
-from treering.config.run_directory import RunDirectory, open_run
+from treering.config.run_directory import RunDirectory, holds_run, open_run
 from treering.errors import InputError, IntegrityError, ManifestError, RecipeError, StorageError
 from treering.provenance.files import whole_directory
 
@@ -222,3 +222,11 @@ def test_differences_name_each_field_with_both_values(quickstart: str) -> None:
         quickstart.replace("name: quickstart", "name: other").replace("learning_rate: 3e-3", "learning_rate: 1"), "other"
     )
     assert differences(one, other) == ["name: 'quickstart' ≠ 'other'", "training.optimizer.learning_rate: 0.003 ≠ 1.0"]
+
+
+def test_a_download_of_main_is_no_run_though_it_has_the_recipe(run: RunDirectory) -> None:
+    assert holds_run(run.path)
+    (run.path / "config.json").write_text("{}")
+    assert not holds_run(run.path)
+    with pytest.raises(InputError, match="download of a release's `main`"):
+        open_run(run.path)

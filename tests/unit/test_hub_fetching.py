@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import snapshot_download
 from publishing_making import planned_file
 from release_making import make_release
 from serving_making import NAME, TOKEN, served_store
@@ -24,6 +25,7 @@ from treering.hub.pace import Pace
 from treering.hub.plan import PlannedBranch, PlannedRepository, plan_release
 from treering.hub.published import Published, open_published
 from treering.hub.publishing import push
+from treering.hub.reading import open_release
 from treering.hub.reading_back import read_back_published
 from treering.hub.remote import Remote
 from treering.order.lookup import describe_batch
@@ -370,3 +372,11 @@ def test_verify_only_needs_a_run_or_a_name(treering, run: RunDirectory, hub: str
     assert (code, f"release  {release_digest(run)}" in printed) == (0, True)
     code, _, told = treering("publish", "--to", NAME, "--endpoint", hub)
     assert (code, "say which run to publish" in told) == (2, True)
+
+
+def test_a_download_of_main_is_read_as_the_model_it_is(hub: str, tmp_path: Path) -> None:
+    folder = snapshot_download(NAME, endpoint=hub, local_dir=tmp_path / "main")
+    [revision] = open_release(folder).revisions
+    assert (revision.name, revision.step) == ("main", None)
+    with pytest.raises(InputError, match="treering fetch"):
+        open_run(Path(folder))

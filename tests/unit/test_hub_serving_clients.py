@@ -2,12 +2,14 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -58,10 +60,12 @@ def run(tmp_path_factory) -> RunDirectory:
 
 
 @contextmanager
-def started(*arguments: object, **environment: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """Start `treering serve` on a free port; gives the process, and what it has printed before it serves."""
+def started(
+    *arguments: object, before: Sequence[str] = (), **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """Start `treering serve` on a free port, after these words; gives the process, and what it has printed before it serves."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "treering", "serve", *map(str, arguments), "--port", "0"],
+        [*before, sys.executable, "-m", "treering", "serve", *map(str, arguments), "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -124,6 +128,55 @@ def test_a_served_run_is_what_the_cards_code_loads(run, tmp_path):
         assert (tmp_path / "out" / "model.safetensors").read_bytes() == expected
         code, _, errors = interrupt(process)
     assert (code, errors) == (0, "")
+
+
+TEXTS_CODE = """
+from datasets import load_dataset
+splits = load_dataset("acme-lab/sapling-data")
+print({name: list(split["text"]) for name, split in splits.items()})
+"""
+
+
+def test_a_served_runs_data_set_is_downloaded_and_with_texts_is_what_datasets_loads(run, tmp_path):
+    command = [str(Path(sys.executable).parent / "hf"), "download", f"{NAME}-data", "--repo-type", "dataset", "--local-dir"]
+    for texts in (False, True):
+        with started(run.path, *(["--texts"] if texts else [])) as (_, printed):
+            assert f"{NAME}-data (dataset): 1 branch: main" in printed
+            assert any(line.startswith(f"{NAME}-checkpoints (model): 13 branches: main step0 ") for line in printed)
+            endpoint = endpoint_in(printed)
+            folder = tmp_path / f"texts{texts}"
+            downloaded = program(tmp_path, endpoint, *command, str(folder))
+            assert downloaded.returncode == 0, downloaded.stderr
+            order = folder / "order" / "order.json"
+            assert order.read_bytes() == (run.stage("order") / "order.json").read_bytes()
+            assert (folder / "corpus" / "train-00000.jsonl").exists() is texts
+            assert "order of acme-lab/sapling" in (folder / "README.md").read_text()
+            if texts:
+                loaded = program(tmp_path / "home", endpoint, sys.executable, "-c", TEXTS_CODE)
+                assert loaded.returncode == 0, loaded.stderr
+                assert "{'train': ['an oak'], 'validation': ['an ash']}" in loaded.stdout
+
+
+def test_a_run_that_may_only_be_read_is_served(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder)
+    (folder / ".lock").unlink(missing_ok=True)
+    with started(folder, before=read_only(folder)) as (process, printed):
+        assert ask(endpoint_in(printed), "GET", f"/{NAME}/resolve/main/README.md").status == 200
+        assert not (folder / ".lock").exists()
+        assert interrupt(process)[0] == 0
+
+
+def read_only(folder: Path) -> list[str]:
+    """Words before a command for which a folder is on a read-only disk; skip where that cannot be done."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("only root can mount a folder read-only, and `unshare` is needed")
+    place = shlex.quote(str(folder))
+    mounting = f"mount --bind {place} {place}\nmount -o remount,ro,bind {place}"
+    words = ["unshare", "--mount", "sh", "-ec", f'{mounting}\nexec "$0" "$@"']
+    if subprocess.run([*words, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine lets nobody mount a folder read-only")
+    return words
 
 
 def test_a_served_data_set_is_what_datasets_loads(tmp_path):
@@ -191,6 +244,7 @@ def test_what_cannot_be_meant_is_refused(treering, run, tmp_path):
         ((tmp_path / "none",), ("nothing to serve", "--writable")),
         ((tmp_path,), ("neither a run nor",)),
         ((run.path, "--writable"), ("a run is not pushed to",)),
+        ((tmp_path / "store", "--writable", "--texts"), ("texts are a run's",)),
         ((tmp_path / "store", "--token-file", tmp_path / "token"), ("a token is for writing",)),
         ((tmp_path / "store", "--writable", "--token-file", tmp_path / "token"), ("no token",)),
         ((run.path, "--host", "no.such.host.example"), ("no such host",)),
@@ -204,6 +258,13 @@ def test_a_port_that_is_taken_is_no_fault_of_the_users(treering, run):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, _, errors = treering("serve", run.path, "--port", taken.getsockname()[1])
     assert code == 3 and "nothing can be served here" in errors and "0 finds one" in errors
+
+
+def test_a_folder_that_cannot_be_made_is_no_fault_of_the_users(treering):
+    if not Path("/proc/self").exists():
+        pytest.skip("this system has no folder that takes none (/proc)")
+    code, _, errors = treering("serve", "/proc/none", "--writable")
+    assert code == 3 and "no folder can be made here" in errors and "do:" in errors
 
 
 def test_a_recipe_that_has_not_been_run_is_not_served(treering, repository):

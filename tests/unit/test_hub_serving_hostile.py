@@ -1,11 +1,12 @@
 """What a served folder does with hostile, odd, slow and many requests."""
 
 import hashlib
+import http.client
 import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -17,16 +18,17 @@ import pytest
 from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving_making import NAME, TOKEN, Answer, ask, ask_with_token, client, commit_lines, served_store
+from serving_making import NAME, TOKEN, Answer, ask, ask_with_token, client, commit_lines, running, served_store
 
-from treering.hub.serving import arriving
+from treering.hub.serving import arriving, connections
 from treering.hub.serving.application import Limits
 from treering.hub.serving.objects import Change
-from treering.hub.serving.store import Store
+from treering.hub.serving.store import Store, open_store
 from treering.hub.serving.stored import Message
 
 SECRET = b"what nobody is to read"
-WEIGHTS = hashlib.sha256(b"weights").digest() * 131_072  # 4 MiB
+WEIGHTS_BYTES = 4 << 20
+WEIGHTS = hashlib.sha256(b"weights").digest() * (WEIGHTS_BYTES // 32)
 
 
 @pytest.fixture(scope="module")
@@ -335,33 +337,37 @@ def test_sixty_four_downloads_at_once_are_each_the_file(server):
         assert all(pool.map(download, range(64)))
 
 
-def stalled(endpoint: str, request: bytes) -> socket.socket:
+def stalled(endpoint: str, request: bytes, receives_bytes: int = 4096) -> socket.socket:
     """A connection that has sent this, and then neither sends nor reads any more."""
     address = urlsplit(endpoint)
     connection = socket.create_connection((address.hostname, address.port), timeout=10)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives_bytes)
     connection.sendall(request)
     return connection
 
 
-def test_slow_clients_keep_nobody_waiting(server):
+def test_slow_clients_keep_nobody_waiting_and_are_not_kept(server, monkeypatch):
+    monkeypatch.setattr(arriving, "_IDLE_SECONDS", 5)
+    monkeypatch.setattr(connections, "_HEAD_SECONDS", 5)
     endpoint, store = server
     store.find("model", NAME).add_branch("slow", "main")
     head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
-    requests = [
+    kept = [
         *[f"GET /{NAME}/resolve/main/model.safetensors HTTP/1.1\r\n{head}\r\n"] * 60,
-        *[f"POST /api/models/{NAME}/commit/slow HTTP/1.1\r\n{head}Content-Length: 9999\r\n\r\n{{"] * 40,
+        *[f"POST /api/models/{NAME}/commit/slow HTTP/1.1\r\n{head}Content-Length: 9999\r\n\r\n{{"] * 40,  # four at a time
+    ]
+    ended = [
         *[f"POST /api/repos/create HTTP/1.1\r\n{head}Content-Length: 9999\r\n\r\n{{"] * 40,
+        *[f"POST /api/models/{NAME}/paths-info/main HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n\r\n{{"] * 20,
         *["GET / HTTP/1.1\r\nHost:"] * 40,
     ]
-    objects = [{"oid": hashlib.sha256(b"%d" % number).hexdigest(), "size": 9999} for number in range(60)]
+    objects = [{"oid": hashlib.sha256(b"%d" % number).hexdigest(), "size": 9999} for number in range(30)]
     batch = {"operation": "upload", "objects": objects}
     for told in ask_with_token(endpoint, "POST", f"/{NAME}.git/info/lfs/objects/batch", batch).json()["objects"]:
         href = told["actions"]["upload"]["href"].removeprefix(endpoint)
-        requests.append(f"PUT {href} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n\r\nx")
+        ended.append(f"PUT {href} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n\r\nx")
     with ExitStack() as stack:
-        for request in requests:
-            stack.enter_context(closing(stalled(endpoint, request.encode())))
+        slow = [stack.enter_context(closing(stalled(endpoint, request.encode()))) for request in (*kept, *ended)]
         time.sleep(0.3)
         start = time.monotonic()
         for _ in range(5):
@@ -369,17 +375,166 @@ def test_slow_clients_keep_nobody_waiting(server):
             assert ask(endpoint, "GET", f"/api/models/{NAME}/tree/main?recursive=true").status == 200
             assert ask_with_token(endpoint, "POST", f"/api/models/{NAME}/tag/main", {"tag": f"t{_}"}).status == 200
         assert time.monotonic() - start < 10
+        for connection in slow[len(kept) :]:
+            assert received(connection) < 1000
+        assert time.monotonic() - start < 20
     line = ("file", {"path": "after", "content": ""})
     assert ask_with_token(endpoint, "POST", f"/api/models/{NAME}/commit/slow", commit_lines(line)).status == 200
 
 
-def test_a_push_that_stops_coming_is_given_up(server, monkeypatch):
+HEAD = "Host: 127.0.0.1\r\n"
+STOPPED_BODIES = [
+    *(f"POST /api/models/{NAME}/paths-info/main HTTP/1.1\r\n{HEAD}Content-Length: 99\r\n\r\n{sent}" for sent in ("", '{"pa')),
+    f"POST /api/models/{NAME}/paths-info/main HTTP/1.1\r\n{HEAD}Content-Length: 99\r\n"
+    "Content-Type: application/x-www-form-urlencoded\r\n\r\npaths=a",
+    f"POST /api/validate-yaml HTTP/1.1\r\n{HEAD}Transfer-Encoding: chunked\r\n\r\n3\r\n{{",
+    *(
+        f"POST {path} HTTP/1.1\r\n{HEAD}Authorization: Bearer {TOKEN}\r\nContent-Length: 99\r\n\r\n{{"
+        for path in ("/api/repos/create", f"/api/models/{NAME}/preupload/main", f"/api/models/{NAME}/commit/idle")
+    ),
+]
+
+
+@pytest.mark.parametrize("request_text", STOPPED_BODIES)
+def test_a_body_that_stops_coming_is_given_up_and_its_connection_ended(server, monkeypatch, request_text):
     monkeypatch.setattr(arriving, "_IDLE_SECONDS", 0.2)
     endpoint, store = server
-    store.find("model", NAME).add_branch("idle", "main")
-    head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 99\r\nConnection: close\r\n"
-    answered = raw(endpoint, f"POST /api/models/{NAME}/commit/idle HTTP/1.1\r\n{head}\r\n{{".encode())
+    if "idle" not in store.find("model", NAME).refs.branches:
+        store.find("model", NAME).add_branch("idle", "main")
+    answered = raw(endpoint, request_text.encode())
     assert answered.startswith(b"HTTP/1.1 408") and b"nothing has come" in answered
+
+
+def test_a_body_that_comes_slowly_is_taken(server, monkeypatch):
+    monkeypatch.setattr(arriving, "_IDLE_SECONDS", 1)
+    monkeypatch.setattr(connections, "_HEAD_SECONDS", 1)
+    body = b'{"paths": ["deep"]}'
+    head = f"POST /api/models/{NAME}/paths-info/main HTTP/1.1\r\n{HEAD}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    with closing(stalled(server[0], head.encode())) as connection:
+        for end in range(len(body)):
+            connection.sendall(body[end : end + 1])
+            time.sleep(0.1)
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+
+
+STOPPED_HEADS = [
+    "",
+    "G",
+    "GET / HTTP/1.1\r\nHost:",
+    f"GET / HTTP/1.1\r\n{HEAD}",
+    f"GET /none HTTP/1.1\r\n{HEAD}\r\nGET / HTTP/1.1\r\nHost:",
+    f"POST /none HTTP/1.1\r\n{HEAD}Content-Length: 9999\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("request_text", STOPPED_HEADS)
+def test_a_connection_is_ended_where_a_whole_head_does_not_come_however_its_bytes_drip(server, monkeypatch, request_text):
+    monkeypatch.setattr(connections, "_HEAD_SECONDS", 0.5)
+    with closing(stalled(server[0], request_text.encode())) as connection:
+        start = time.monotonic()
+        assert "none" not in request_text or connection.recv(1 << 16).startswith(b"HTTP/1.1 404")
+        for _ in range(50):
+            time.sleep(0.1)
+            try:
+                connection.sendall(b"x" if request_text else b"")
+            except OSError:
+                break
+            if not request_text and not connection.recv(1):
+                break
+        assert 0.4 < time.monotonic() - start < 4
+
+
+def test_between_two_requests_a_connection_may_wait_longer_than_a_head_may_take(server, monkeypatch):
+    monkeypatch.setattr(connections, "_HEAD_SECONDS", 0.2)
+    address = urlsplit(server[0])
+    with closing(http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)) as connection:
+        connection.connect()
+        first = connection.sock
+        for _ in range(3):
+            connection.request("GET", f"/api/models/{NAME}/refs")
+            assert connection.getresponse().read().startswith(b"{")
+            time.sleep(0.5)
+        assert connection.sock is first  # the client would have opened another
+
+
+LONG_ANSWERS = [f"/{NAME}/resolve/main/model.safetensors", f"/api/models/{NAME}/commits/long"]
+
+
+def add_long_answer(store: Store) -> None:
+    """Have the server give an answer of a single piece, which it has ended long before it is sent."""
+    repository = store.find("model", NAME)
+    if "long" not in repository.refs.branches:
+        repository.add_branch("long", "main")
+        repository.push("long", [], Message("x", "y" * WEIGHTS_BYTES))
+
+
+@pytest.mark.parametrize("asked", LONG_ANSWERS)
+def test_an_answer_that_nobody_reads_is_cut_off(server, monkeypatch, asked):
+    endpoint, store = server
+    add_long_answer(store)
+    request = f"GET {asked} HTTP/1.1\r\n{HEAD}Connection: close\r\n\r\n".encode()
+    for seconds, whole in ((0.3, False), (10, True)):
+        monkeypatch.setattr(connections, "_UNREAD_SECONDS", seconds)
+        with closing(stalled(endpoint, request, 1 << 16)) as connection:
+            time.sleep(1)
+            assert (received(connection) > WEIGHTS_BYTES) is whole
+
+
+@pytest.mark.parametrize("asked", LONG_ANSWERS)
+def test_an_answer_that_is_read_slowly_comes_whole(server, monkeypatch, asked):
+    monkeypatch.setattr(connections, "_UNREAD_SECONDS", 0.8)
+    endpoint, store = server
+    add_long_answer(store)
+    request = f"GET {asked} HTTP/1.1\r\n{HEAD}Connection: close\r\n\r\n"
+    with closing(stalled(endpoint, request.encode(), 1 << 16)) as connection:
+        assert received(connection, at_a_time=WEIGHTS_BYTES // 16, wait_seconds=0.1) > WEIGHTS_BYTES
+
+
+def test_however_little_of_an_answer_is_not_read_its_connection_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(connections, "_UNREAD_SECONDS", 1)
+    with open_store(tmp_path, writable=True) as store, running(store) as (endpoint, server), ExitStack() as stack:
+        file = store.blobs.add_small("model.safetensors", WEIGHTS)
+        store.create("model", NAME).push("main", [Change("model.safetensors", file)], Message("files"))
+        for last in range(1 << 15, 3 << 20, 1 << 15):  # of some, only a little is more than the system takes
+            asked = f"GET /{NAME}/resolve/main/model.safetensors HTTP/1.1\r\n{HEAD}Range: bytes=0-{last}\r\n"
+            stack.enter_context(closing(stalled(endpoint, f"{asked}Connection: close\r\n\r\n".encode())))
+        kept = server.server_state.connections
+        assert within(15, lambda: len(kept) > 10)
+        assert within(15, lambda: not kept)
+
+
+def within(seconds: float, holds: Callable[[], bool]) -> bool:
+    """Say whether something comes to hold within a time."""
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds()
+
+
+def received(connection: socket.socket, at_a_time: int = 1 << 16, wait_seconds: float = 0) -> int:
+    """How many bytes come before the connection ends, or is cut off."""
+    count = 0
+    try:
+        while block := connection.recv(at_a_time, socket.MSG_WAITALL):
+            count += len(block)
+            time.sleep(wait_seconds)
+    except ConnectionError:
+        pass
+    return count
+
+
+def test_there_are_no_more_connections_than_a_limit_and_room_comes_again(server, monkeypatch):
+    monkeypatch.setattr(connections, "_HEAD_SECONDS", 2)
+    monkeypatch.setattr(connections, "_MOST_CONNECTIONS", 8)
+    endpoint, _ = server
+    with ExitStack() as stack:
+        held = [stack.enter_context(closing(stalled(endpoint, b"G"))) for _ in range(8)]
+        turned_away = stack.enter_context(closing(stalled(endpoint, b"")))
+        answered = turned_away.recv(1 << 16)
+        assert answered.startswith(b"HTTP/1.1 503") and b"Retry-After" in answered
+        assert turned_away.recv(1) == b""
+        assert all(connection.recv(1) == b"" for connection in held)
+        assert ask(endpoint, "GET", "/").status == 200
 
 
 class Cutting:

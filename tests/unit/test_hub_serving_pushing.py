@@ -16,11 +16,13 @@ from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOpera
 from huggingface_hub.errors import BadRequestError, EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
 from serving_making import NAME, TOKEN, ask, ask_with_token, client, commit_lines, served_store
 
-from treering.hub.plan import PlannedBranch, PlannedRepository
+from treering.hub.pace import Pace
+from treering.hub.plan import PlannedBranch, PlannedFile, PlannedRepository
 from treering.hub.publishing import push
-from treering.hub.remote import Pace, Remote
+from treering.hub.remote import Remote
 from treering.hub.serving.application import Limits
 from treering.hub.serving.store import Store, open_store
+from treering.provenance.digests import digest_bytes
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's own, where it sends a file
 INLINE = Limits()
@@ -128,10 +130,12 @@ def test_what_is_there_already_is_not_sent_again(tmp_path, monkeypatch, limits):
         assert repository.refs.branches["main"] != before.oid
 
 
-def test_a_published_release_is_what_was_planned(tmp_path, server):
+def test_a_published_release_is_what_was_planned(server):
     endpoint, _ = server
     branches = [
-        PlannedBranch(name, {path: write(tmp_path / name, files_of(step)) / path for path in files_of(step)})
+        PlannedBranch(
+            name, {path: PlannedFile(content, len(content), digest_bytes(content)) for path, content in files_of(step).items()}
+        )
         for step, name in enumerate(("step0", "step1", "main"))
     ]
     planned = PlannedRepository(NAME, "model", tuple(branches))

@@ -1,9 +1,12 @@
 """A release read over the Hub's protocol by Hugging Face's own client, and what its pages show."""
 
 import hashlib
+import html
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -14,16 +17,21 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from release_making import make_release
 from serving_making import NAME, ask, client, lay_out_release, served, served_store
 
-from treering.config.run_directory import RunDirectory
-from treering.errors import InputError, ManifestError
+from treering.card.release import release_digest
+from treering.config.run_directory import RunDirectory, open_run
+from treering.errors import InputError, ManifestError, NotFetchedError
+from treering.hub.fetching import Wanted, fetch, plan_fetch
+from treering.hub.published import open_published
 from treering.hub.reading import open_release
 from treering.hub.serving.objects import Change, describe
 from treering.hub.serving.page import repository_page
 from treering.hub.serving.release import read_release
 from treering.hub.serving.store import Store
 from treering.hub.serving.stored import Message
+from treering.provenance.manifests import read_manifest
 from treering.revisions.branches import branches_of
 
 HOSTILE_CARD = """---
@@ -55,8 +63,8 @@ def run(tmp_path_factory) -> RunDirectory:
 
 
 @pytest.fixture(scope="module")
-def endpoint(run) -> Iterator[str]:
-    with served(read_release(run, NAME)) as address:
+def endpoint(run, tmp_path_factory) -> Iterator[str]:
+    with served(read_release(run, NAME, tmp_path_factory.mktemp("aside"))) as address:
         yield address
 
 
@@ -205,21 +213,57 @@ def test_a_release_is_served_only_if_it_is_what_its_manifests_say(quickstart, tm
     run = lay_out_release(tmp_path / "run", quickstart)
     (run.stage("revisions") / "step0" / "model.safetensors").write_bytes(b"other")
     with pytest.raises(ManifestError, match="step0/model"):
-        read_release(run, NAME)
+        read_release(run, NAME, tmp_path)
+
+
+@pytest.mark.parametrize("change", [b"longer than it was before", None, b"as long"])
+@pytest.mark.parametrize("path", ["checkpoints/step0/state.json", "order/order.json"])
+def test_what_lies_beside_the_model_is_compared_with_its_manifest_too(quickstart, tmp_path, change, path):
+    run = lay_out_release(tmp_path / "run", quickstart)
+    place = run.path / path
+    if change is None:
+        place.unlink()
+    else:
+        place.write_bytes(change if change != b"as long" else place.read_bytes()[:-1] + b"?")
+    with pytest.raises(ManifestError, match="not the file that its manifest lists"):
+        read_release(run, NAME, tmp_path)
+
+
+def test_large_files_beside_the_model_are_not_read_before_they_are_asked_for(quickstart, tmp_path, monkeypatch):
+    run = lay_out_release(tmp_path / "run", quickstart)
+    opened, open_path = set[str](), Path.open
+
+    def watched(path: Path, *arguments: Any, **named: Any) -> Any:
+        opened.add(path.name)
+        return open_path(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", watched)
+    release = read_release(run, NAME, tmp_path, texts=True)
+    assert {"state.json", "model.safetensors"} <= opened  # the model's are compared with their manifest
+    assert not {"weights.safetensors", "optimizer.safetensors", "train.bin"} & opened
+    monkeypatch.undo()
+    with served(release) as endpoint:
+        weights = run.stage("checkpoints") / "step0" / "weights.safetensors"
+        asked = f"/{NAME}-checkpoints/resolve/step0/weights.safetensors"
+        answer = ask(endpoint, "GET", asked)
+        assert answer.content == weights.read_bytes()
+        assert answer.headers["etag"] == f'"{hashlib.sha256(answer.content).hexdigest()}"'
+        weights.write_bytes(b"other")
+        assert ask(endpoint, "GET", asked).status == 410
 
 
 def test_a_release_without_a_card_is_not_served(quickstart, tmp_path):
     run = lay_out_release(tmp_path / "run", quickstart)
     (run.stage("card") / "manifest.json").unlink()
     with pytest.raises(InputError, match="`card` has not been done"):
-        read_release(run, NAME)
+        read_release(run, NAME, tmp_path)
 
 
 @pytest.mark.parametrize("change", [b"other", b"longer than it was before", None])
 def test_a_file_touched_while_it_is_served_is_no_longer_given_out(quickstart, tmp_path, change):
     run = lay_out_release(tmp_path / "run", quickstart)
     weights = run.stage("revisions") / "step0" / "model.safetensors"
-    with served(read_release(run, NAME)) as endpoint:
+    with served(read_release(run, NAME, tmp_path)) as endpoint:
         assert ask(endpoint, "HEAD", f"/{NAME}/resolve/step0/model.safetensors").status == 200
         if change is None:
             weights.unlink()
@@ -228,6 +272,49 @@ def test_a_file_touched_while_it_is_served_is_no_longer_given_out(quickstart, tm
         answer = ask(endpoint, "GET", f"/{NAME}/resolve/step0/model.safetensors")
         assert answer.status == 410 and "serving began" in answer.json()["error"]
         assert ask(endpoint, "GET", f"/{NAME}/resolve/step1/model.safetensors").status == 200
+
+
+EVERYTHING = Wanted(data=True, revisions=frozenset({0, 1, 2, 4}), checkpoints=frozenset({0, 1, 2, 4}))
+
+
+def contents(folder: Path, *left_out: str) -> dict[str, bytes]:
+    """A run's files without those that are in no manifest, and without these."""
+    beside = (".", "observe", "verification", "fetched", *left_out)
+    return {path: content for path, content in tree(folder).items() if not path.startswith(beside)}
+
+
+def test_all_that_is_fetched_of_a_served_run_is_the_run_byte_for_byte_and_can_be_served_again(tmp_path):
+    run = make_release(tmp_path / "release")
+    texts = [f"{stage}/{path}" for stage in ("corpus", "tokens") for path in _texts(run, stage)]
+    for with_texts, absent in ((False, texts), (True, [])):
+        (tmp_path / f"aside{with_texts}").mkdir()
+        with served(read_release(run, NAME, tmp_path / f"aside{with_texts}", texts=with_texts)) as endpoint:
+            published = open_published(NAME, endpoint, tmp_path / f"records{with_texts}")
+            again = fetch(published, plan_fetch(published, EVERYTHING), tmp_path / f"again{with_texts}")
+        assert published.digest == release_digest(run)
+        assert contents(again.path) == contents(run.path, *absent)
+        assert len(contents(again.path)) == len(contents(run.path)) - len(absent)
+    with_all, without = tmp_path / "againTrue", open_run(tmp_path / "againFalse")
+    assert read_release(open_run(with_all), NAME, tmp_path, texts=True).repositories.keys() == KEYS
+    assert read_release(without, NAME, tmp_path).repositories.keys() == KEYS
+    with pytest.raises(NotFetchedError, match="left out when the run was fetched"):
+        read_release(without, NAME, tmp_path, texts=True)
+
+
+KEYS = {("model", NAME), ("model", f"{NAME}-checkpoints"), ("dataset", f"{NAME}-data")}
+
+
+def _texts(run: RunDirectory, stage: str) -> list[str]:
+    records = ("corpus.json", "tokens.json", "tokenizer.json")
+    return [entry.path for entry in read_manifest(run.stage(stage)).files if entry.path not in records]
+
+
+def test_what_was_not_fetched_is_not_served(endpoint, tmp_path):
+    published = open_published(NAME, endpoint, tmp_path / "records")
+    steps = frozenset(int(branch.name[4:]) for branch in published.listings[""].everything if branch.name != "main")
+    wanted = Wanted(data=False, revisions=steps, checkpoints=frozenset({0, 1}))
+    part = fetch(published, plan_fetch(published, wanted), tmp_path / "part")
+    assert read_release(part, NAME, tmp_path).repositories.keys() == KEYS - {("model", f"{NAME}-checkpoints")}
 
 
 def test_a_shortened_content_of_a_store_is_not_given_out(tmp_path):
@@ -246,10 +333,86 @@ def test_the_front_page_shows_the_card_and_the_branches(run, endpoint):
     page = pages[0].content.decode()
     commit = client(endpoint, False).model_info(NAME).sha
     assert "HF_ENDPOINT=http://127.0.0.1" in page and "<h1>acme-lab/sapling</h1>" in page
-    assert all(f"<code>{branch}</code>" in page for branch in branches_of(run))
+    for branch in client(endpoint, False).list_repo_refs(NAME).branches:
+        assert f'<code><a href="/{NAME}/tree/{branch.name}">{branch.name}</a></code>' in page
+        assert f'<a href="/{NAME}/tree/{branch.target_commit}" title="{branch.target_commit}">' in page
+        assert f">{branch.target_commit[:12]}</a>" in page and f">{branch.target_commit}<" not in page
+    assert f'<a href="/datasets/{NAME}-data">{NAME}-data</a> (dataset)' in page
+    assert f'<a href="/{NAME}-checkpoints">{NAME}-checkpoints</a> (model)' in page
     assert f'href="/{NAME}/resolve/{commit}/claims.json"' in page
     picture = ask(endpoint, "GET", f"/{NAME}/resolve/{commit}/figures/overview.png")
     assert picture.headers["content-type"] == "image/png"
+
+
+@pytest.mark.parametrize("page", [f"/{NAME}", f"/datasets/{NAME}-data", f"/{NAME}-checkpoints"])
+def test_every_branch_has_a_page_from_which_each_file_comes(endpoint, page):
+    branches = re.findall(r'<td><code><a href="([^"]+)">', ask(endpoint, "GET", page).content.decode())
+    assert f"{page}/tree/main" in branches
+    for branch in branches[:3]:
+        listed = ask(endpoint, "GET", branch)
+        assert listed.headers["content-security-policy"].startswith("default-src 'none'")
+        rows = re.findall(r'<a href="([^"]+)">([^<]+)</a></td><td class="right">([\d,]+)</td>', listed.content.decode())
+        api = client(endpoint, False)
+        kind, name = ("dataset", page[10:]) if page.startswith("/datasets/") else ("model", page[1:])
+        assert [path for _, path, _ in rows] == sorted(
+            api.list_repo_files(name, repo_type=kind, revision=branch.rpartition("/")[2])
+        )
+        for address, _, size in rows:
+            answer = ask(endpoint, "GET", address)
+            assert (answer.status, len(answer.content)) == (200, int(size.replace(",", "")))
+
+
+@pytest.mark.parametrize("address", [f"/{NAME}/tree/none", "/acme-lab/none/tree/main", f"/datasets/{NAME}/tree/main"])
+def test_there_is_no_page_of_the_files_of_what_is_not_there(endpoint, address):
+    assert ask(endpoint, "GET", address).status == 404
+
+
+def test_a_long_list_of_files_says_how_many_more_there_are(tmp_path):
+    with served_store(tmp_path) as (endpoint, store):
+        repository = store.create("dataset", NAME)
+        file = store.blobs.add_small("x", b"")
+        repository.push("main", [Change(f"{number:04}", file) for number in range(5100)], Message("many"))
+        repository.add_branch("a/b", "main")
+        repository.add_tag("v1", "main")
+        listed = ask(endpoint, "GET", f"/datasets/{NAME}/tree/a%2Fb").content.decode()
+        assert listed.count("<tr>") == 5001 and "and 101 more" in listed
+        page = ask(endpoint, "GET", "/").content.decode()
+    assert f'<a href="/datasets/{NAME}/tree/a%2Fb">a/b</a>' in page
+    assert f'<code><a href="/datasets/{NAME}/tree/v1">v1</a></code> (tag)' in page
+
+
+def test_names_of_files_and_branches_are_text_on_every_page(tmp_path):
+    path = "<b>\"'&amp;#?%2e.txt"
+    with served_store(tmp_path) as (endpoint, store):
+        repository = store.create("model", NAME)
+        commit = repository.push("main", [Change(path, store.blobs.add_small(path, b"text"))], Message("odd"))
+        listed = ask(endpoint, "GET", f"/{NAME}/tree/main").content.decode()
+        assert html.escape(path) in listed and "<b>" not in listed
+        [address] = [found for found in re.findall(r'<a href="([^"]+)">', listed) if f"/resolve/{commit}/%3Cb" in found]
+        assert ask(endpoint, "GET", address).content == b"text"
+
+
+HEADINGS = """# A card
+## Quick `start`, *now*!
+Under
+lined
+---
+## Größe & <b>x</b> [link](x)
+# a card
+### A card
+# !
+[to it](#quick-start-now) [and](#none)
+"""
+
+
+def test_headings_have_the_ids_that_links_within_a_card_lead_to(tmp_path):
+    with served_store(tmp_path) as (endpoint, store):
+        change = Change("README.md", store.blobs.add_small("README.md", HEADINGS.encode()))
+        store.create("model", NAME).push("main", [change], Message("a card"))
+        page = ask(endpoint, "GET", "/").content.decode()
+    ids = re.findall(r'<h[1-6] id="([^"]*)"', page)
+    assert ids == ["a-card", "quick-start-now", "under-lined", "größe--bxb-link", "a-card-1", "a-card-2"]
+    assert 'href="#quick-start-now"' in page
 
 
 def test_nothing_in_a_card_runs_or_is_fetched_from_elsewhere(tmp_path):
@@ -313,7 +476,11 @@ def test_a_store_lists_its_repositories(tmp_path):
         store.create("model", NAME)
         store.create("dataset", NAME)
         page = ask(endpoint, "GET", "/").content.decode()
-        assert f'href="/{NAME}"' in page and f'href="/datasets/{NAME}"' in page
+        assert f'<a href="/{NAME}">{NAME}</a> (model)' in page and f'<a href="/datasets/{NAME}">{NAME}</a> (dataset)' in page
+        store.create("model", "acme-lab/oak")
+        store.create("dataset", "acme-lab/oak-data")
+        page = ask(endpoint, "GET", "/acme-lab/oak").content.decode()
+        assert '<a href="/datasets/acme-lab/oak-data">' in page and NAME not in page
         assert "There is no card here" in ask(endpoint, "GET", f"/datasets/{NAME}").content.decode()
 
 
@@ -324,7 +491,7 @@ def test_a_page_says_the_branches_in_the_order_of_the_training(tmp_path):
             repository.add_branch(branch, "main")
         repository.add_tag("v1", "main")
         page = repository_page(repository, "http://here")
-    order = [page.index(f"<code>{name}</code>") for name in ("dev", "main", "step9", "step10", "v1 (tag)")]
+    order = [page.index(f">{name}</a>") for name in ("dev", "main", "step9", "step10", "v1")]
     assert order == sorted(order)
 
 

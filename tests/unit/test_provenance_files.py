@@ -1,11 +1,13 @@
 """Whole or absent: what stands under a name after an error, a kill at any moment, or two writers."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -227,6 +229,43 @@ def test_a_file_where_a_folder_is_needed_is_a_storage_error(tmp_path: Path, plac
     with pytest.raises(StorageError), held(tmp_path / place):
         pass
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_folder_where_none_can_be_made_is_a_storage_error(shared: bool) -> None:
+    if not Path("/proc/self").exists():
+        pytest.skip("this system has no folder that takes none (/proc)")
+    with pytest.raises(StorageError, match="no folder can be made here") as caught, held(Path("/proc/none"), shared=shared):
+        pass
+    assert caught.value.exit_code == 3
+    assert "/proc/none" in str(caught.value)
+
+
+@pytest.mark.parametrize("problem", [errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC])
+def test_a_folder_that_cannot_be_written_is_shared_without_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: int
+) -> None:
+    open_file = Path.open
+
+    def refusing(path: Path, mode: str = "r", *arguments: Any, **named: Any) -> IO[Any]:
+        if path.name == ".lock" and mode != "r":
+            raise OSError(problem, os.strerror(problem), str(path))
+        return open_file(path, mode, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    with pytest.raises(StorageError), held(tmp_path):
+        pass
+    if problem == errno.ENOSPC:
+        with pytest.raises(StorageError, match="full"), held(tmp_path, shared=True):
+            pass
+        return
+    with held(tmp_path, shared=True), held(tmp_path, shared=True):
+        assert names(tmp_path) == []
+    monkeypatch.undo()
+    with holding(tmp_path):
+        monkeypatch.setattr(Path, "open", refusing)
+        with pytest.raises(InputError, match="another treering process"), held(tmp_path, shared=True):
+            pass
 
 
 def test_a_folder_where_a_file_is_needed_is_a_storage_error(tmp_path: Path) -> None:

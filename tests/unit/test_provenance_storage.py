@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from treering.provenance.files import held
+
 WRITE = """
 import json, resource, sys
 from pathlib import Path
@@ -70,7 +72,7 @@ print(json.dumps({"errors": errors, "names": sorted(path.name for path in folder
 """
 
 
-def run(script: str, *arguments: object, prefix: Sequence[str] = ()) -> dict[str, Any]:
+def run(script: str, *arguments: object, prefix: Sequence[str] = ()) -> Any:
     """Run a script, by way of the command `prefix` where there is one, and return the JSON it prints."""
     command = [*prefix, sys.executable, "-c", script, *(str(argument) for argument in arguments)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -131,3 +133,52 @@ def test_a_folder_without_permission_is_a_storage_error(tmp_path: Path) -> None:
     seen = run(READ_ONLY, folder, prefix=powerless())
     assert [(error["kind"], error["exit_code"]) for error in seen["errors"]] == [("StorageError", 3)] * 3
     assert all("may not be written" in error["message"] for error in seen["errors"])
+
+
+SHARE = """
+import json, sys
+from pathlib import Path
+from treering.errors import TreeringError
+from treering.provenance.files import held
+
+folder, found = Path(sys.argv[1]), []
+for shared, place in ((True, folder), (False, folder), (True, folder / "none")):
+    try:
+        with held(place, shared=shared):
+            found.append("held")
+    except TreeringError as error:
+        found.append(str(error))
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_folder_on_a_read_only_disk_is_shared_and_not_held_alone(tmp_path: Path, locked: bool) -> None:
+    folder = shlex.quote(str(tmp_path))
+    prefix = mounted(f"mount --bind {folder} {folder}\nmount -o remount,ro,bind {folder}")
+    check_it_is_shared_alone(tmp_path, prefix, "read-only", locked=locked)
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_folder_without_permission_is_shared_and_not_held_alone(tmp_path: Path, locked: bool) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    check_it_is_shared_alone(folder, powerless(), "may not be written", locked=locked)
+
+
+def check_it_is_shared_alone(folder: Path, prefix: Sequence[str], problem: str, *, locked: bool) -> None:
+    """Check that a folder, with a lock that nobody may write or without one, is shared, and refused otherwise."""
+    if locked:
+        (folder / ".lock").write_bytes(b"")
+        (folder / ".lock").chmod(0o444)
+    folder.chmod(0o555)
+    before = sorted(path.name for path in folder.iterdir())
+    shared, alone, absent = run(SHARE, folder, prefix=prefix)
+    assert shared == "held"
+    assert problem in alone and ".lock" in alone
+    assert problem in absent
+    assert sorted(path.name for path in folder.iterdir()) == before
+    if locked:
+        with held(folder):
+            shared, *_ = run(SHARE, folder, prefix=prefix)
+        assert "another treering process" in shared

@@ -39,15 +39,18 @@ def command(
     most_file_bytes: Annotated[
         int, typer.Option("--most-file-bytes", min=1, help="How long a pushed file may be.")
     ] = _MOST_FILE_BYTES,
+    texts: Annotated[bool, typer.Option("--texts", help="A run's documents and tokens too.")] = False,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """Serve a release over the Hub's own protocol on this machine, until Ctrl-C.
 
     With the HF_ENDPOINT that it prints, the card's code, `hf download`, `datasets` and the LM Evaluation Harness read
-    from here instead of the Hub; with --writable, pushes are staged here instead of there.
+    from here instead of the Hub; with --writable, pushes are staged here instead of there. A run's model, data set and
+    checkpoints are called as `publish` calls them.
     """
     from treering.cli.terminal import print_json
+    from treering.config.run_directory import holds_run
     from treering.errors import InputError
     from treering.hub.serving.access import new_token, read_token
     from treering.hub.serving.application import Limits, make_application
@@ -55,9 +58,19 @@ def command(
 
     if token_file is not None and not writable:
         raise InputError("a token is for writing", where=token_file, advice="--writable, or no --token-file")
+    is_run = target.is_file() or holds_run(target)
+    if is_run and writable:
+        advice = "treering serve FOLDER --writable, with a folder of its own"
+        raise InputError("a run is not pushed to", where=target, advice=advice)
+    if texts and not is_run:
+        raise InputError("this is no run, and texts are a run's", where=target, advice="without --texts")
     token = None if not writable else new_token() if token_file is None else read_token(token_file)
-    shelves = _shelf(target, runs, token, Limits(file_bytes=most_file_bytes))
-    with shelves as (shelf, pushing), listening(host, port) as listener, suppress(KeyboardInterrupt):
+    limits = Limits(file_bytes=most_file_bytes)
+    with (
+        _run(target, runs, texts=texts) if is_run else _store(target, token, limits) as (shelf, pushing),
+        listening(host, port) as listener,
+        suppress(KeyboardInterrupt),
+    ):
         _warn_of_others(listener.getsockname()[0])
         record = _record(endpoint_of(listener), shelf, token if token_file is None else None)
         (print_json if as_json else _tell)(record)
@@ -66,34 +79,35 @@ def command(
 
 
 @contextmanager
-def _shelf(target: Path, runs: Path, token: str | None, limits: "Limits") -> "Iterator[tuple[Shelf, Pushing | None]]":
-    from treering.card.required import repository, require_card
-    from treering.cli.terminal import TerminalProgress
-    from treering.config.run_directory import RECIPE, find_run, hold_run
-    from treering.errors import InputError
+def _store(folder: Path, token: str | None, limits: "Limits") -> "Iterator[tuple[Shelf, Pushing | None]]":
     from treering.hub.serving.application import Pushing
-    from treering.hub.serving.release import read_release
     from treering.hub.serving.store import open_store
 
-    if not target.is_file() and not (target / RECIPE).is_file():
-        with open_store(target, writable=token is not None) as store:
-            yield store, None if token is None else Pushing(store, token, limits)
-        return
-    if token is not None:
-        advice = "treering serve FOLDER --writable, with a folder of its own"
-        raise InputError("a run is not pushed to", where=target, advice=advice)
+    with open_store(folder, writable=token is not None) as store:
+        yield store, None if token is None else Pushing(store, token, limits)
+
+
+@contextmanager
+def _run(target: Path, runs: Path, *, texts: bool) -> "Iterator[tuple[Shelf, None]]":
+    from tempfile import TemporaryDirectory
+
+    from treering.card.required import repository, require_card
+    from treering.cli.terminal import TerminalProgress
+    from treering.config.run_directory import find_run, hold_run
+    from treering.hub.serving.release import read_release
+
     find_run(target, runs)
-    with hold_run(target, runs, shared=True) as run:
+    with hold_run(target, runs, shared=True) as run, TemporaryDirectory() as aside:
         require_card(run.recipe)
-        yield read_release(run, repository(run.recipe), TerminalProgress()), None
+        yield read_release(run, repository(run.recipe), Path(aside), texts=texts, progress=TerminalProgress()), None
 
 
 def _record(endpoint: str, shelf: "Shelf", token: str | None) -> dict[str, Any]:
     from treering.hub.serving.shelf import in_training
 
     repositories = [
-        {"kind": kind, "name": name, "branches": sorted(one.refs.branches, key=in_training)}
-        for (kind, name), one in sorted(shelf.repositories.items())
+        {"kind": one.kind, "name": one.name, "branches": sorted(one.refs.branches, key=in_training)}
+        for one in sorted(shelf.repositories.values(), key=lambda one: (one.name, one.kind))
     ]
     return {"endpoint": endpoint, "repositories": repositories, **({} if token is None else {"token": token})}
 
@@ -120,7 +134,7 @@ def _load(setting: str, repository: dict[str, Any]) -> list[str]:
 
 def _branches_text(branches: Sequence[str]) -> str:
     shown = branches if len(branches) <= _SHOWN_BRANCHES else [*branches[: _SHOWN_BRANCHES - 1], "…", branches[-1]]
-    return f"{len(branches)} branches: {' '.join(shown)}"
+    return f"{len(branches)} branch{'es' if len(branches) != 1 else ''}: {' '.join(shown)}"
 
 
 def _warn_of_others(address: str) -> None:

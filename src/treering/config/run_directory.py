@@ -25,6 +25,7 @@ from treering.provenance.manifests import (
 )
 
 RECIPE = "recipe.yaml"
+_MODEL = "config.json"
 _SHOWN_DIFFERENCES = 12
 
 
@@ -144,6 +145,11 @@ class RunDirectory:
         return manifest
 
 
+def holds_run(folder: Path) -> bool:
+    """Return whether a folder is a run's; a download of a release's `main` has the recipe too, beside the model's files."""
+    return (folder / RECIPE).is_file() and not (folder / _MODEL).exists()
+
+
 @contextmanager
 def hold_run(target: Path, runs: Path, *, shared: bool = False) -> Iterator[RunDirectory]:
     """Open a run for this process alone until the block ends, or for it and others that share it, as `open_run` does.
@@ -154,7 +160,7 @@ def hold_run(target: Path, runs: Path, *, shared: bool = False) -> Iterator[RunD
         StorageError: When the run's folder cannot be written.
     """
     path = target if target.is_dir() else runs / read_recipe(target).name
-    if target.is_dir() and not (target / RECIPE).exists():
+    if target.is_dir() and not holds_run(target):
         raise _no_run(target)
     with held(path, shared=shared):
         yield open_run(target, runs)
@@ -190,7 +196,7 @@ def open_run(target: Path, runs: Path = Path("runs")) -> RunDirectory:
         StorageError: When the run's folder cannot be written.
     """
     if target.is_dir():
-        if not (target / RECIPE).exists():
+        if not holds_run(target):
             raise _no_run(target)
         return RunDirectory(target, read_recipe(target / RECIPE))
     recipe = read_recipe(target)
@@ -204,6 +210,9 @@ def open_run(target: Path, runs: Path = Path("runs")) -> RunDirectory:
 
 
 def _no_run(folder: Path) -> InputError:
+    if (folder / RECIPE).is_file():
+        advice = "make it a run: treering fetch ORG/NAME"
+        return InputError("this is a download of a release's `main`, and not a run", where=folder, advice=advice)
     return InputError(f"this folder holds no {RECIPE}, so it is not a run's", where=folder)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from treering.config.run_directory import RECIPE
+from treering.config.run_directory import holds_run
 from treering.errors import InputError
 from treering.hub.branches import place_of
 from treering.hub.client import Repository, open_repository
@@ -94,7 +94,7 @@ def open_release(release: str, endpoint: str | None = None, pattern: str | None 
 
 
 def _open_folder(folder: Path, pattern: str | None) -> Release:
-    inner = folder / "revisions" if (folder / RECIPE).is_file() else folder
+    inner = folder / "revisions" if holds_run(folder) else folder
     if not inner.is_dir():
         raise InputError("this run has no revisions yet", where=folder, advice=f"treering export {shlex.quote(str(folder))}")
     names = {path.name: None for path in inner.iterdir() if path.is_dir()}

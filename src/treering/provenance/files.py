@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -24,6 +24,7 @@ _STORAGE_PROBLEMS = {
     errno.ENAMETOOLONG: ("the path is too long for this file system", "choose a folder nearer to the root"),
     errno.EIO: ("the disk reports an error", "check the disk, then run the same command again: what is whole is kept"),
 }
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
@@ -115,16 +116,33 @@ def sync_tree(path: Path) -> None:
 def held(directory: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold a folder for this process alone until the block ends, or for it and others that share it.
 
+    A folder that may only be read can be shared; where it has no lock yet, without one.
+
     Raises:
         InputError: When another process holds it otherwise.
-        StorageError: When the folder cannot be written.
+        StorageError: When the folder cannot be written, and is not to be shared.
     """
     with storage_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / ".lock").open("a+")  # some file systems share a lock only with who may read
-    with lock:
-        _lock(lock, directory, shared=shared)
+        lock = _open_lock(directory, shared=shared)
+    with lock or nullcontext():
+        if lock is not None:
+            _lock(lock, directory, shared=shared)
         yield
+
+
+def _open_lock(directory: Path, *, shared: bool) -> IO[str] | None:
+    """Return a folder's lock, or None where it has none and can be given none, and is to be shared."""
+    path = directory / ".lock"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return path.open("a+")  # some file systems share a lock only with who may read
+    except FileNotFoundError as error:  # whatever stands above it: such as in /proc
+        advice = "choose a folder that can be written"
+        raise StorageError("no folder can be made here", where=directory, found=error.strerror, advice=advice) from error
+    except OSError as error:
+        if not shared or error.errno not in _UNWRITABLE or not directory.is_dir():
+            raise
+    return path.open() if path.exists() else None
 
 
 def _lock(file: IO[str], directory: Path, *, shared: bool) -> None:

@@ -33,3 +33,8 @@ def page_path(kind: str, name: str) -> str:
 def file_path(page: str, commit: str, path: str = "") -> str:
     """Return the path of a commit's file, or what the paths of all its files begin with."""
     return f"{page}/resolve/{commit}/{quote(path)}"
+
+
+def files_path(page: str, revision: str) -> str:
+    """Return the path of the page of a revision's files."""
+    return f"{page}/tree/{quote(revision, safe='')}"

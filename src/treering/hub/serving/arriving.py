@@ -1,6 +1,6 @@
 """Bodies of requests: read piece by piece, no more of them than is allowed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TypeVar
 from urllib.parse import parse_qs
 
@@ -22,7 +22,7 @@ async def read_body(request: Request, kind: type[AnyBody], most_bytes: int) -> A
     """Return a request's JSON document; one that is empty stands for one without entries.
 
     Raises:
-        Refusal: When it is too long, is not JSON, or not of the form asked for.
+        Refusal: When it is too long, is not JSON, not of the form asked for, or nothing has come of it for a while.
     """
     content = await _content(request, most_bytes)
     return _validated(kind.model_validate_json, content or b"{}")
@@ -51,13 +51,7 @@ def blocks_of(request: Request) -> Iterator[bytes]:
         Refusal: When nothing has come for a while.
     """
     stream = request.stream()
-
-    async def following() -> bytes | None:
-        with anyio.move_on_after(_IDLE_SECONDS):
-            return await anext(stream, None)
-        raise Refusal(408, f"nothing has come for {_IDLE_SECONDS:.0f} seconds")
-
-    while (block := anyio.from_thread.run(following)) is not None:
+    while (block := anyio.from_thread.run(_following, stream)) is not None:
         yield block
 
 
@@ -86,9 +80,16 @@ def _line(line: bytearray, most_bytes: int) -> Iterator[Line]:
         yield _validated(LINE.validate_json, line)
 
 
+async def _following(stream: AsyncIterator[bytes]) -> bytes | None:
+    """Return what comes next of a body, None at its end; the connection of one that stops coming is not kept."""
+    with anyio.move_on_after(_IDLE_SECONDS):
+        return await anext(stream, None)
+    raise Refusal(408, f"nothing has come for {_IDLE_SECONDS:.0f} seconds", headers={"Connection": "close"})
+
+
 async def _content(request: Request, most_bytes: int) -> bytes:
-    content = bytearray()
-    async for block in request.stream():
+    content, stream = bytearray(), request.stream()
+    while (block := await _following(stream)) is not None:
         content += block
         if len(content) > most_bytes:
             raise Refusal(413, f"this is too long: more than {most_bytes:,} bytes")

@@ -11,14 +11,15 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from treering.hub.plan import KINDS as RELEASE_KINDS
 from treering.hub.serving.addresses import API, PAGES, endpoint, part, repository_key
 from treering.hub.serving.answers import commit_json, entries_below, entry_json, refs_json, repository_json
 from treering.hub.serving.arriving import read_body, read_paths
 from treering.hub.serving.bodies import YamlBody
 from treering.hub.serving.card_metadata import metadata_problem, split_card
-from treering.hub.serving.names import KINDS
+from treering.hub.serving.names import KINDS, MODEL
 from treering.hub.serving.objects import Commit, File
-from treering.hub.serving.page import front_page, page_headers, repository_page
+from treering.hub.serving.page import files_page, front_page, page_headers, repository_page
 from treering.hub.serving.refusals import Refusal, no_entry, no_repository
 from treering.hub.serving.shelf import Repository, Shelf, commit_at
 from treering.revisions.branches import MAIN
@@ -49,6 +50,7 @@ class Reading:
             Route(f"{API}/paths-info/{{revision}}", self._paths, methods=["POST"]),
             Route("/api/validate-yaml", self._validate, methods=["POST"]),
             *(Route(f"{page}/resolve/{{revision}}/{{path:path}}", self._file) for page in PAGES),
+            *(Route(f"{page}/tree/{{revision}}", self._files) for page in PAGES),
             *(Route(page, self._page) for page in PAGES),
         ]
 
@@ -64,13 +66,27 @@ class Reading:
         return repository, commit_at(repository, part(request, "revision") or MAIN)
 
     def _front(self, request: Request) -> Response:
-        repositories = sorted(self._shelf.repositories.items())
-        if len(repositories) == 1:
-            return HTMLResponse(repository_page(repositories[0][1], endpoint(request)), headers=page_headers())
-        return HTMLResponse(front_page([one for _, one in repositories], endpoint(request)), headers=page_headers())
+        """Show all repositories, or one where the others are of its release."""
+        repositories = sorted(self._shelf.repositories.values(), key=lambda one: (one.name, one.kind))
+        for one in repositories:
+            beside = self._beside(one)
+            if len(beside) == len(repositories) - 1:
+                return HTMLResponse(repository_page(one, endpoint(request), beside), headers=page_headers())
+        return HTMLResponse(front_page(repositories, endpoint(request)), headers=page_headers())
 
     def _page(self, request: Request) -> Response:
-        return HTMLResponse(repository_page(self._found(request), endpoint(request)), headers=page_headers())
+        found = self._found(request)
+        return HTMLResponse(repository_page(found, endpoint(request), self._beside(found)), headers=page_headers())
+
+    def _files(self, request: Request) -> Response:
+        repository, commit = self._found_commit(request)
+        return HTMLResponse(files_page(repository, part(request, "revision"), commit), headers=page_headers())
+
+    def _beside(self, model: Repository) -> list[Repository]:
+        """Return what is published beside a model."""
+        there = self._shelf.repositories
+        keys = [(kind, f"{model.name}{suffix}") for suffix, kind in RELEASE_KINDS.items() if suffix and model.kind == MODEL]
+        return [there[key] for key in keys if key in there]
 
     def _repository(self, request: Request) -> Response:
         return JSONResponse(repository_json(*self._found_commit(request), with_files="blobs" in request.query_params))

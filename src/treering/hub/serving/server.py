@@ -10,11 +10,13 @@ import uvicorn
 from starlette.applications import Starlette
 
 from treering.errors import EnvironmentMismatch, InputError
+from treering.hub.serving.connections import Connection
 
 LOOPBACK = "127.0.0.1"
 _KEEP_ALIVE_SECONDS = 75
 _GRACE_SECONDS = 3
 _BACKLOG = 2048
+_UNREAD_BYTES = 256 << 10
 
 
 @contextmanager
@@ -32,6 +34,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
     # asyncio has short answers sent at once, but only on a socket that names its protocol.
     with socket.socket(family, kind, protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Of each connection made here: what the system takes without anybody's reading it says nothing of a reader.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNREAD_BYTES)
         try:
             listener.bind(address)
             listener.listen(_BACKLOG)
@@ -62,7 +66,7 @@ def make_server(application: Starlette) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             application,
-            http="h11",
+            http=Connection,
             ws="none",
             loop="asyncio",
             lifespan="off",

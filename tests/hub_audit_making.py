@@ -352,6 +352,9 @@ class Hub:
     bytes_sent: int = 0
     tokens: list[str] = field(default_factory=list)
     failures: list[tuple[str, int, dict[str, str]]] = field(default_factory=list)
+    drips: list[tuple[str, float]] = field(default_factory=list)
+    answers: dict[str, bytes] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, branches: Branches, name: str = NAME) -> None:
@@ -364,6 +367,21 @@ class Hub:
         """Answer so many requests whose line has this part in it with an error; a header's `_` is sent as `-`."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         self.failures += [(part, status, sent)] * times
+
+    def drip(self, part: str, seconds: float, times: int = 1) -> None:
+        """Send so many answers to requests whose line has this part in it a byte at a time, with a wait between bytes."""
+        self.drips += [(part, seconds)] * times
+
+    def drip_of(self, line: str) -> float | None:
+        with self.lock:
+            found = next((drip for drip in self.drips if drip[0] in line), None)
+            if found is not None:
+                self.drips.remove(found)
+        return None if found is None else found[1]
+
+    def answer_of(self, line: str) -> bytes | None:
+        """Return what is answered, whatever it is, to requests whose line has a part of `answers` in it."""
+        return next((content for part, content in self.answers.items() if part in line), None)
 
     def failure_of(self, line: str) -> tuple[int, dict[str, str]] | None:
         with self.lock:
@@ -420,6 +438,8 @@ class _Handler(BaseHTTPRequestHandler):
             hub.tokens += [self.headers["Authorization"]] if "Authorization" in self.headers else []
         if failure := hub.failure_of(line):
             self._send(failure[0], b"{}", failure[1])
+        elif (answer := hub.answer_of(line)) is not None:
+            self._send(200, answer, {})
         elif match := _REFS.fullmatch(parts.path):
             self._send_refs(hub, match["repository"])
         elif match := _TREE.fullmatch(parts.path):
@@ -439,7 +459,8 @@ class _Handler(BaseHTTPRequestHandler):
         branches = [
             {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit_of(files)} for name, files in names.items()
         ]
-        self._send_json({"branches": branches, "tags": [], "converts": []})
+        tags = [{"name": name, "ref": f"refs/tags/{name}", "targetCommit": commit} for name, commit in hub.tags.items()]
+        self._send_json({"branches": branches, "tags": tags, "converts": []})
 
     def _send_tree(self, hub: Hub, files: Files | None, query: str) -> None:
         if files is None:
@@ -475,7 +496,15 @@ class _Handler(BaseHTTPRequestHandler):
         with hub.lock:
             hub.bytes_sent += len(content)
         if self.command != "HEAD":
+            self._write(content, hub.drip_of(f"{self.command} {urlsplit(self.path).path}"))
+
+    def _write(self, content: bytes, wait_seconds: float | None) -> None:
+        if wait_seconds is None:
             self.wfile.write(content)
+            return
+        for byte in content:
+            self.wfile.write(bytes([byte]))
+            time.sleep(wait_seconds)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         pass

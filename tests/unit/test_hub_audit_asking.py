@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 
 import pytest
 from hub_audit_making import NAME, Branches, Hub, Shard, Training, Whole, document, release, settings
@@ -107,6 +108,37 @@ def test_a_hub_that_asks_to_come_back_tomorrow_is_not_waited_for(hub, tmp_path):
     hub.fail("/resolve/", 429, Retry_After="86400")
     with pytest.raises(EnvironmentMismatch, match="86,400 seconds"):
         asking(hub, Watched(), tmp_path).read(commit(hub), "config.json", 0, 4)
+
+
+def test_an_answer_that_comes_in_drops_is_none(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("treering.hub.client._PATIENCE_SECONDS", 0.5)
+    hub.add(release(SMALL))
+    hub.drip("/resolve/", seconds=0.2, times=1)
+    watched, started = Watched(), time.monotonic()
+    assert asking(hub, watched, tmp_path).read(commit(hub), "config.json", 0, 40)[:4] == b"{\n  "
+    assert watched.slept == [1.0] and time.monotonic() - started < 3
+    assert watched.notes[0].endswith("the Hub does not answer")
+
+
+def test_a_hub_that_sends_nothing_but_drops_is_an_error_of_the_environment(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("treering.hub.client._PATIENCE_SECONDS", 0.3)
+    hub.add(release(SMALL))
+    hub.drip("/resolve/", seconds=0.1, times=7)
+    with pytest.raises(EnvironmentMismatch, match="cannot be reached"):
+        asking(hub, Watched(), tmp_path).read(commit(hub), "config.json", 0, 40)
+    hub.drip("/refs", seconds=0.1, times=1)
+    with pytest.raises(EnvironmentMismatch, match="cannot be reached"):
+        open_repository(NAME, hub.endpoint, tmp_path).branches()
+
+
+def test_an_answer_that_is_long_has_longer_to_come(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("treering.hub.client._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("treering.hub.client._SLOWEST_BYTES_PER_SECOND", 10)
+    hub.add(release(SMALL))
+    hub.drip("/resolve/", seconds=0.02, times=1)
+    watched = Watched()
+    assert len(asking(hub, watched, tmp_path).read(commit(hub), "config.json", 0, 40)) == 40
+    assert watched.slept == []
 
 
 def test_a_hub_that_is_not_there_is_an_error_of_the_environment(tmp_path):
@@ -245,7 +277,14 @@ TENSOR = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (safetensors({"a": {**TENSOR, "data_offsets": [0, 1 << 70]}}, bytes(8)), "outside of its file"),
         (safetensors({"a": {**TENSOR, "data_offsets": [-8, 0]}}, bytes(8)), "outside of its file"),
         (safetensors({"a": {**TENSOR, "shape": [3]}}, bytes(8)), "another size than its shape"),
-        (safetensors({"a": {**TENSOR, "shape": [1 << 60, 1 << 60, 1 << 60]}}, bytes(8)), "another size than its shape"),
+        (safetensors({"a": {**TENSOR, "shape": [1 << 50, 1 << 50, 1 << 50]}}, bytes(8)), "another size than its shape"),
+        (safetensors({"a": {**TENSOR, "shape": [1 << 53, 0], "data_offsets": [0, 0]}}), "no shape or number type"),
+        (safetensors({"a": {**TENSOR, "dtype": []}}, bytes(8)), "no shape or number type"),
+        (safetensors({"a": {**TENSOR, "dtype": {}}}, bytes(8)), "no shape or number type"),
+        (safetensors({"a": TENSOR, "b": {**TENSOR, "data_offsets": [4, 12]}}, bytes(12)), "lie over each other"),
+        (safetensors(b'{"a": 1, "a": 2}'), "no JSON"),
+        (safetensors(b'{"a": %s}' % (b"[" * 70 + b"]" * 70)), "nested too deep"),
+        (safetensors({"\ud800": TENSOR}, bytes(8)), "no name of a tensor"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -310,6 +349,9 @@ def test_documents_too_long_to_be_settings_are_not_read(hub):
 @pytest.mark.parametrize(
     "entry",
     [
+        {"type": "file", "path": "x", "oid": "a" * 40, "size": 4 * 10**400},
+        {"type": "file", "path": "x", "oid": "a" * 40, "size": 1, "lfs": {"oid": "a" * 64, "size": 1 << 53}},
+        {"type": "file", "path": "x", "oid": "a" * 40, "size": True},
         {"type": "file", "path": "x", "oid": "zz", "size": 1},
         {"type": "file", "path": 7, "oid": "a" * 40, "size": 1},
         {"type": "file", "path": "x", "oid": "a" * 40, "size": -1},

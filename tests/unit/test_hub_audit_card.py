@@ -10,7 +10,7 @@ from treering.hub.audit.card_text import check_card_text
 from treering.hub.audit.contents import Contents
 from treering.hub.audit.findings import Finding
 from treering.hub.audit.headers import read_header
-from treering.hub.audit.statements import sentences_of, statements_of
+from treering.hub.audit.statements import sentences_of, statements_of, title_of
 from treering.hub.branches import place_of
 from treering.hub.listing import Branch, FileFact, Listing
 
@@ -110,6 +110,35 @@ def test_of_a_table_of_several_models_the_own_row_is_read():
     assert not any(value in (32.0, 4e12) for _, value, _ in found)
     linked = TABLE.replace("**12B**", "[Sapling](https://huggingface.co/acme/sapling)")
     assert ("heads", 42.0, True) in stated(linked, "acme/sapling") and stated(linked, "acme/other") == set()
+    of_branch = linked.replace("acme/sapling)", "acme/sapling/tree/step8)")
+    assert ("heads", 42.0, True) in stated(of_branch, "acme/sapling") and stated(of_branch, "acme/sap") == set()
+
+
+@pytest.mark.parametrize(
+    ("card", "title"),
+    [
+        ("---\nlicense: mit\n---\n\n# Sapling 12B\n\n# Use\n", "Sapling 12B"),
+        ("# Model Card for `sapling-12b`\n", "sapling-12b"),
+        ("# Model card: Sapling\n", "Sapling"),
+        ("```\n# a comment\n```\n## Use\n", ""),
+        ("# " + " " * 1_000_000 + "x", ""),
+        ("", ""),
+    ],
+)
+def test_a_card_has_a_title_or_none(card, title):
+    assert title_of(card) == title
+
+
+def test_whose_a_number_is_follows_from_the_whole_name():
+    assert ("layers", 36.0, True) in stated("Sapling 12B has 36 layers.", "Sapling 12B")
+    assert ("layers", 36.0, False) in stated("Sapling 12B has 36 layers.", "")
+    assert ("layers", 36.0, False) in stated("Saplings have 36 layers.", "acme/sapling")
+    assert ("heads", 42.0, True) in stated(TABLE, "Sapling 12B")
+
+
+def test_without_a_repositorys_name_the_cards_title_says_whose_numbers_they_are():
+    assert [finding.check for finding in numbers(text_of("sapling uses 7 layers."), "")] == ["card numbers"]
+    assert numbers(text_of("seedling uses 7 layers."), "") == []
 
 
 def test_sentences_are_put_together_from_lines_and_parted_again():

@@ -1,9 +1,13 @@
 """The audit as it is typed, as a record, and as a page that nothing a stranger wrote can become part of."""
 
 import base64
+import io
 import json
 from html.parser import HTMLParser
+from typing import Any
 
+import matplotlib.image
+import numpy as np
 import pytest
 from hub_audit_making import NAME, Branches, Hub, Training, Whole, card, release
 
@@ -20,12 +24,12 @@ EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x1b[31m\u202e"
 class Page(HTMLParser):
     """What a page is made of: its tags with their attributes, and its text; a page whose tags do not close is none."""
 
-    VOID = {"meta", "img", "rect", "br"}  # noqa: RUF012
+    VOID = {"meta", "img", "br"}  # noqa: RUF012
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text, self._open = "", list[str]()
+        self.text, self.said, self._open = "", list[tuple[str, str]](), list[str]()
         self.feed(text)
         assert self._open == []
 
@@ -42,6 +46,21 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        self.said += [(self._open[-1], data)] if self._open else []
+
+
+def bare(names: list[str], **parts: Any) -> dict[str, Any]:
+    """A record of branches, with nothing but what is given."""
+    return {
+        "release": "acme/x",
+        "branches": [{"name": name, "commit": None} for name in names],
+        "findings": [],
+        "looked_at": {"branches": len(names), "weights": 0, "deep": False},
+        "asked": None,
+        "trainings": [],
+        "identical": {"branches": [], "files": {}},
+        **parts,
+    }
 
 
 def record_of(hub: Hub, branches: Branches) -> dict:
@@ -56,6 +75,12 @@ def copied() -> Branches:
     return branches
 
 
+def black_pixels(points: list[dict[str, Any]]) -> int:
+    """How many pixels of a course's picture are black, as its axes and marks are; its line is blue."""
+    picture = matplotlib.image.imread(io.BytesIO(draw_course(points, frozenset())))
+    return int(np.count_nonzero(picture[..., :3].sum(axis=2) == 0))
+
+
 def test_a_page_has_the_findings_the_course_and_the_matrix(hub):
     record = record_of(hub, copied())
     page = Page(write_page(record))
@@ -67,6 +92,63 @@ def test_a_page_has_the_findings_the_course_and_the_matrix(hub):
     assert [(square["x"], square["y"], square["width"]) for square in squares] == [
         ("72", f"{24 * row}", "72") for row in (3, 4, 5)
     ]
+
+
+def labels_of(page: Page) -> list[str]:
+    """What stands beside rows, and above columns, of the matrix."""
+    return [text for tag, text in page.said if tag == "text"]
+
+
+def test_few_rows_and_columns_have_all_their_names_and_each_square_its_branches(hub):
+    page = Page(write_page(record_of(hub, copied())))
+    steps = [f"step{step}" for step in SMALL.steps]
+    assert labels_of(page) == [name for step in steps for name in (step, step)]
+    squares = [text for tag, text in page.said if tag == "title"][1:]
+    assert squares == [*steps, *(f"{name} = step4 … step16" for name in ("step4", "step8", "step16"))]
+
+
+def test_many_rows_and_columns_have_the_names_of_the_first_and_the_last():
+    names = [f"stage2-ingredient3-step{step}-tokens{step // 1000}B" for step in range(0, 154_000, 1000)]
+    page = Page(write_page(bare(names, identical={"branches": [[names[3], names[7]]], "files": {}})))
+    first, last = "…-ingredient3-step0-tokens0B", "…ient3-step153000-tokens153B"
+    assert labels_of(page) == [first, first, last, last]
+    assert f"{names[3]} = {names[7]}" in [text for tag, text in page.said if tag == "title"]
+
+
+def test_branches_whose_weights_are_copies_are_marked_on_the_axis(hub):
+    record = record_of(hub, copied())
+    (points,) = record["trainings"]
+    assert [(point["branch"], point["length"] is None) for point in points] == [
+        *((f"step{step}", False) for step in (0, 1, 2)),
+        *((f"step{step}", True) for step in (4, 8, 16)),
+    ]
+    assert "triangles on the axes" in Page(write_page(record)).text
+    drawn, absent = points[:3], points[3:]
+    assert black_pixels(points) > black_pixels([*drawn, {**drawn[-1], "step": absent[-1]["step"]}])
+
+
+def test_a_training_of_which_nothing_is_drawn_has_no_picture():
+    blank = {"branch": "step0", "step": 0, "length": None, "cosine_to_first": None, "detour": None}
+    page = Page(write_page(bare(["step0"], trainings=[[blank]])))
+    assert "img" not in {tag for tag, _ in page.tags} and "course" not in page.text
+
+
+def test_on_a_narrow_screen_pictures_scroll_and_words_break():
+    names = ["step0", "step1", "step2"]
+    points = [
+        {"branch": name, "step": n, "length": 1.0, "cosine_to_first": 1.0, "detour": None} for n, name in enumerate(names)
+    ]
+    text = write_page(bare(names, trainings=[points], identical={"branches": [["step0", "step1"]], "files": {}}))
+    assert '<div class="wide"><img ' in text and '<div class="wide"><svg ' in text
+    assert ".wide { overflow-x: auto }" in text and "min-width: 46rem" in text and "viewBox" not in text
+    assert "body { padding: 0 1rem; overflow-wrap: anywhere }" in text
+
+
+@pytest.mark.parametrize(("names", "told"), [(["step4"], "1 branch"), (["step4", "step8"], "2 branches")])
+def test_one_branch_is_one_on_a_page(names, told):
+    finding = Finding("x", Severity.NOTE, tuple(names), "", (), "").record()
+    page = Page(write_page(bare(names, findings=[finding])))
+    assert [text for tag, text in page.said if tag == "summary"] == [told]
 
 
 def test_a_page_needs_nothing_else(hub):
@@ -98,7 +180,7 @@ def test_nothing_that_a_stranger_wrote_becomes_part_of_a_page(hub):
     assert "<script" not in text and "onerror=alert" not in text.replace("onerror=alert(2)&gt;", "")
     assert {tag for tag, _ in page.tags} <= {
         *("html", "head", "meta", "title", "style", "body", "h1", "h2", "table", "tr", "th", "td", "div", "p", "ul", "li"),
-        *("details", "summary", "img", "svg", "rect", "code"),
+        *("details", "summary", "img", "svg", "g", "rect", "text", "code"),
     }
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert "\x1b" not in text and "\u202e" not in text

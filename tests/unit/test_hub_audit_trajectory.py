@@ -52,6 +52,15 @@ def test_drift_gives_a_half_a_random_walk_one_and_jitter_two():
     assert kinds(jitter) == []
 
 
+def test_two_branches_of_the_same_step_tell_nothing_of_how_far_others_could_be():
+    rows, steps = walk(9), [0, 100, 200, 200, 300, 400, 500, 600, 700]
+    found = jumps_of(course_of(list(rows), steps))
+    assert np.isfinite(found).all() and found.max() < 4
+    rows[6:] += 100.0
+    assert kinds(rows, steps) == [("jump", 5)]
+    assert np.isnan(jumps_of(course_of(list(rows[:3]), [0, 0, 0]))).all()
+
+
 def test_a_branch_from_elsewhere_gives_the_square_of_how_much_farther_it_is():
     rows = walk(9)
     rows[4] += 1.0

@@ -1,6 +1,5 @@
 """A Hub asked politely: not oftener than it allows, again after the wait that it asks for, and for no more than is wanted."""
 
-import json
 import re
 import threading
 import time
@@ -12,6 +11,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from treering.errors import EnvironmentMismatch, FormatError
 from treering.hub.client import Answer, Repository
+from treering.hub.documents import parse_document
 from treering.hub.strangers import shown
 from treering.provenance.progress import Task
 
@@ -22,7 +22,7 @@ _FINE = (200, 206)
 _TIMES = 7  # that one thing is asked for
 _LONGEST_WAIT_SECONDS = 900.0
 _MOST_PAGES = 40  # of a thousand files
-_MOST_PAGE_BYTES = 64_000_000
+_MOST_PAGE_BYTES = 8_000_000
 _RESET = re.compile(r"\bt=(\d{1,6})\b")
 _NEXT = re.compile(r'<([^<>]*)>\s*;\s*rel="next"')
 
@@ -160,8 +160,8 @@ def _why(status: int) -> str:
 
 def _entries(content: bytes, where: str) -> list[dict[str, Any]]:
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        found = parse_document(content, where)
+    except FormatError as error:
         raise odd_answer(where, "no JSON") from error
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise odd_answer(where, "no list")
@@ -170,7 +170,7 @@ def _entries(content: bytes, where: str) -> list[dict[str, Any]]:
 
 def odd_answer(where: str, found: object) -> EnvironmentMismatch:
     """Return the error that what answered is no Hub."""
-    return EnvironmentMismatch("the answer is not a Hub's", where=where, found=ascii(found)[1:200], advice="check the endpoint")
+    return EnvironmentMismatch("the answer is not a Hub's", where=where, found=ascii(found)[:200], advice="check the endpoint")
 
 
 def _cursor(answer: Answer) -> str | None:

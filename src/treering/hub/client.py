@@ -1,6 +1,7 @@
 """The seam of `huggingface_hub`: what a repository has, files into the local cache, and what can go wrong on the way."""
 
 import glob
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, tqdm, validate_repo_id
 
-from treering.errors import EnvironmentMismatch, InputError, TreeringError
+from treering.errors import EnvironmentMismatch, FormatError, InputError, TreeringError
+from treering.hub.documents import parse_object
 from treering.hub.guard import COMMIT, guard_answers
 from treering.hub.plan import Kind
 from treering.provenance.files import storage_errors
@@ -31,7 +33,9 @@ from treering.provenance.progress import Task
 
 _BYTES_BAR = "huggingface_hub.snapshot_download"
 _SHOWN_CHARACTERS = 200
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 60.0  # for the next part of an answer, and for all of a short one
+_SLOWEST_BYTES_PER_SECOND = 100_000
+_MOST_REFERENCES_BYTES = 16_000_000
 _ASK_AGAIN, _GONE, _NO_FILE = (429, 500, 502, 503, 504), (403, 404, 410, 416), "EntryNotFound"
 _AGAIN = "run the same command again: what is whole is kept"
 _ODD_ANSWER = (ValueError, KeyError, TypeError)  # what the client meets in an answer of another form
@@ -46,7 +50,7 @@ _NOT_THERE = {
 }
 _NO_ANSWERS = (
     (OfflineModeIsEnabled, "the Hub may not be asked: its client is set to offline", "unset HF_HUB_OFFLINE, or give a folder"),
-    (HTTPError, "the Hub cannot be reached", f"check the connection and the endpoint, then {_AGAIN}"),
+    ((HTTPError, TimeoutError), "the Hub cannot be reached", f"check the connection and the endpoint, then {_AGAIN}"),
     (_ODD_ANSWER, "the answer is not a Hub's", "check the endpoint"),
 )
 
@@ -88,12 +92,18 @@ class Repository:
             InputError: When there is no such repository, or it may not be read.
             EnvironmentMismatch: When the Hub cannot be reached, or does not answer as one does.
         """
+        return self.references()[0]
+
+    def references(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Return the commit that each branch points to, and the names of the tags.
+
+        Raises:
+            InputError: When there is no such repository, or it may not be read.
+            EnvironmentMismatch: When the Hub cannot be reached, or does not answer as one does.
+        """
+        answer = self.ask(f"/api/{self.kind}s/{self.name}/refs", _MOST_REFERENCES_BYTES, last_time=True)
         with self._errors():
-            found = HfApi(endpoint=self.endpoint, token=self._token).list_repo_refs(self.name, repo_type=self.kind).branches
-            commits = {branch.name: branch.target_commit for branch in found}
-            if odd := [commit for commit in commits.values() if not COMMIT.fullmatch(commit)]:
-                raise ValueError(f"{odd[0]} is no commit")
-        return commits
+            return _references_in(answer.content)
 
     def download(self, commit: str, names: Sequence[str], task: Task) -> Path:
         """Return the cache's folder of a commit, after fetching what is not there of the files by these names in its root.
@@ -142,7 +152,8 @@ class Repository:
     def ask(self, path: str, most_bytes: int, first_byte: int | None = None, *, last_time: bool = False) -> Answer:
         """Return what the Hub answers to a GET of a path under its address.
 
-        Where it is better asked again, or a file that it lists is not there, that is the status alone.
+        Where it is better asked again, or a file that it lists is not there, that is the status alone. One that comes in drops
+        is none: it has a minute, and a second more for each 100 kB that came.
 
         Args:
             path: Quoted, with its query.
@@ -167,7 +178,7 @@ class Repository:
                 if not again and not (first_byte is not None and gone and code == _NO_FILE):
                     hf_raise_for_status(response)
                 return Answer(response.status_code, response.headers, b"")
-            except HTTPError as error:
+            except (HTTPError, TimeoutError) as error:
                 if last_time or isinstance(error, HfHubHTTPError):
                     raise
                 return Answer(0, {}, b"")
@@ -199,7 +210,7 @@ def open_repository(name: str, endpoint: str | None, cache: Path, kind: Kind = "
         ) from error
     if endpoint is not None and not _is_address(endpoint):
         raise InputError("this is no address of a Hub", where=endpoint, expected="such as https://huggingface.co")
-    return Repository(name, endpoint, cache, kind)
+    return Repository(name, None if endpoint is None else endpoint.rstrip("/"), cache, kind)
 
 
 def _is_address(endpoint: str) -> bool:
@@ -210,11 +221,36 @@ def _is_address(endpoint: str) -> bool:
         return False
 
 
+def _references_in(content: bytes) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the commits of branches and the names of tags that an answer lists.
+
+    Raises:
+        ValueError, KeyError, TypeError: When it is not what a Hub answers.
+    """
+    try:
+        found = parse_object(content, "refs")
+    except FormatError as error:
+        raise ValueError(str(error)) from error
+    branches = [(branch["name"], branch["targetCommit"]) for branch in found["branches"]]
+    tags = [tag["name"] for tag in found.get("tags", [])]
+    if odd := [name for name in (*(name for name, _ in branches), *tags) if not isinstance(name, str)]:
+        raise TypeError(f"{ascii(odd[0])[:_SHOWN_CHARACTERS]} is no name")
+    if odd := [commit for _, commit in branches if not COMMIT.fullmatch(commit)]:
+        raise ValueError(f"{odd[0][:_SHOWN_CHARACTERS]} is no commit")
+    return dict(branches), tuple(tags)
+
+
 def _first_bytes(response: Any, most_bytes: int) -> bytes:
-    """Return the beginning of an answer's content, without reading on beyond it."""
-    content = bytearray()
+    """Return the beginning of an answer's content, without reading on beyond it.
+
+    Raises:
+        TimeoutError: When it comes slower than any line that is of use.
+    """
+    content, began = bytearray(), time.monotonic()
     for piece in response.iter_bytes():
         content += piece
+        if (seconds := time.monotonic() - began) > _PATIENCE_SECONDS + len(content) / _SLOWEST_BYTES_PER_SECOND:
+            raise TimeoutError(f"{len(content):,} bytes in {seconds:.0f} seconds")
         if len(content) > most_bytes:  # one that ends where it should is read to its end, and its connection used again
             break
     return bytes(content[:most_bytes])
@@ -256,6 +292,8 @@ def _refused(status: int, where: str, repository: Repository) -> TreeringError:
     found = f"HTTP {status}"
     if status in (401, 403):
         return InputError("the Hub does not let you read this", where=where, found=found, advice=_login(repository))
+    if 400 <= status < 429:
+        return EnvironmentMismatch("the answer is not a Hub's", where=where, found=found, advice="check the endpoint")
     problem = "the Hub has had too many requests from here" if status == 429 else "the Hub answers with an error"
     return EnvironmentMismatch(problem, where=where, found=found, advice=f"wait some minutes, then {_AGAIN}")
 

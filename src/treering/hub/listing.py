@@ -3,14 +3,16 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from treering.config.run_directory import RECIPE, find_run
+from treering.config.run_directory import RunDirectory, find_run, holds_run
+from treering.config.schema import Recipe
 from treering.errors import InputError
 from treering.hub.asking import Asking, odd_answer
 from treering.hub.branches import Place, place_of
+from treering.hub.strangers import named
 from treering.provenance.digests import digest_file
 from treering.provenance.progress import Progress, Task
 from treering.revisions.branches import MAIN, branches_of
@@ -20,7 +22,11 @@ _Thing = TypeVar("_Thing")
 WORKERS = 8
 _UPDATES_OF_A_CHECKPOINT = 1000  # or more, where names count checkpoints
 _MOST_FILES = 20_000  # of a branch
+_MOST_BYTES = 1 << 53  # of a file
 _SERIES_END = re.compile(r"(?:step_?|ckpt_|iter_)(?=\d)", re.ASCII)
+_OF_THE_HUB = re.compile(r"(?:refs/)?(?:convert|pr)/")  # names that a Hub gives itself
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+BY_PATTERN = r"say how steps are named, such as --pattern 'epoch-\d+-step-(?P<step>\d+)'"
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,11 @@ class Branch:
 
 @dataclass(frozen=True)
 class Listing:
-    """A release: branches of steps in the order of the training, `main` if there is one, all names, and the way to files."""
+    """A release: branches of steps in the order of the training, `main` if there is one, all names, and the way to files.
+
+    Its name is its repository's; of a folder the one that a run's recipe says, and empty where none does. `unread` are the
+    branches that are named for no step.
+    """
 
     name: str
     branches: tuple[Branch, ...]
@@ -68,6 +78,14 @@ class Listing:
     names: tuple[str, ...]
     read: Callable[[Branch, str, int, int], bytes]
     asking: Asking | None = None
+    folder: Path | None = None
+    unread: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """Where it lies: its folder, or the repository's name."""
+        return self.name if self.folder is None else str(self.folder)
 
     def watch(self, task: Task) -> None:
         """Have whoever watches a task be told when the Hub makes it wait."""
@@ -92,17 +110,19 @@ def list_repository(asking: Asking, pattern: str | None, progress: Progress) -> 
     """Return what a repository has, each branch at the commit that it points to now.
 
     Raises:
-        InputError: When there is no such repository, it may not be read or has no branch to look at, or the pattern is wrong.
+        InputError: When there is no such repository, it may not be read or has no branch to look at, or the pattern is wrong
+            or fits none.
         EnvironmentMismatch: When the Hub cannot be reached, or does not answer as one does.
     """
     repository = asking.repository
-    commits = repository.branches()
-    wanted = [name for name in commits if name == MAIN or place_of(name, pattern) is not None]
+    commits, tags = repository.references()
+    wanted, unread = _told_apart(commits, pattern, repository.name)
     if not wanted:
         raise InputError(
             f"no branch is named for a step, and none `{MAIN}`",
             where=repository.name,
-            advice="--pattern says how steps are named",
+            found=named(unread) or "no branch",
+            advice=BY_PATTERN,
         )
 
     def look(name: str) -> Branch:
@@ -116,19 +136,25 @@ def list_repository(asking: Asking, pattern: str | None, progress: Progress) -> 
     def read(branch: Branch, path: str, start: int, stop: int) -> bytes:
         return asking.read(branch.commit or branch.name, path, start, stop)
 
-    return _listing(repository.name, found, tuple(commits), read, asking)
+    return replace(_listing(repository.name, found, tuple(commits), read), asking=asking, unread=unread, tags=tags)
 
 
 def list_folder(folder: Path, pattern: str | None, progress: Progress) -> Listing:
     """Return what a folder of revisions has, or a run, after digesting every file; or a model by itself, as `main`.
 
     Raises:
-        InputError: When there is no revision in it, or the run's recipe is wrong.
+        InputError: When there is no revision in it, the run's recipe is wrong, or the pattern is wrong, fits none or is for a
+            run.
         FormatError: When a record or a manifest of a finished run cannot be read.
     """
-    places = _places_of_run(folder) if (folder / RECIPE).is_file() else _places(folder, pattern)
+    run, unread = _run_in(folder, pattern), tuple[str, ...]()
+    if run is None:
+        wanted, unread = _told_apart(_folders_in(folder, pattern), pattern, folder)
+        places = {name: _files_of(folder / name) for name in wanted} or {MAIN: _files_of(folder)}
+    else:
+        places = _places_of_run(run)
     if not any(places.values()):
-        raise InputError("this folder has no revisions", where=folder, advice="--pattern says how steps are named")
+        raise InputError("this folder has no revisions", where=folder, found=named(unread) or None, advice=BY_PATTERN)
     found = []
     with progress.task("digest files", sum(map(len, places.values())), "files") as task:
         for name, files in places.items():
@@ -139,7 +165,8 @@ def list_folder(folder: Path, pattern: str | None, progress: Progress) -> Listin
             file.seek(start)
             return file.read(stop - start)
 
-    return _listing(str(folder), found, tuple(places), read)
+    name = "" if run is None else _repository_of(run.recipe)
+    return replace(_listing(name, found, tuple(places), read), folder=folder, unread=unread)
 
 
 def plain(path: str) -> bool:
@@ -147,13 +174,34 @@ def plain(path: str) -> bool:
     return 0 < len(path) <= 1000 and path.isprintable() and not path.startswith("/") and ".." not in path.split("/")
 
 
-def _listing(
-    name: str, found: Iterable[Branch], names: tuple[str, ...], read: Callable[..., bytes], asking: Asking | None = None
-) -> Listing:
+def branches_text(count: int) -> str:
+    """Return a number of branches in words."""
+    return f"{count:,} {'branch' if count == 1 else 'branches'}"
+
+
+def _told_apart(names: Iterable[str], pattern: str | None, where: object) -> tuple[list[str], tuple[str, ...]]:
+    """Return the names of branches to look at, and those that say no step; names that a Hub gives itself are neither.
+
+    Raises:
+        InputError: When the pattern is wrong, or fits none of them.
+    """
+    known = [name for name in names if not _OF_THE_HUB.match(name)]
+    of_steps = {name for name in known if place_of(name, pattern) is not None}
+    wanted = [name for name in known if name in of_steps or name == MAIN]
+    unread = tuple(name for name in known if name not in of_steps and name != MAIN)
+    if pattern is not None and not of_steps:
+        advice = r"a pattern has to fit the whole of a name, with the digits as (?P<step>\d+)"
+        raise InputError(
+            "no branch is named as the pattern says", where=where, expected=pattern, found=named(known) or "none", advice=advice
+        )
+    return wanted, unread
+
+
+def _listing(name: str, found: Iterable[Branch], names: tuple[str, ...], read: Callable[..., bytes]) -> Listing:
     by_name = {branch.name: branch for branch in found}
     main = by_name.pop(MAIN, None) if MAIN in by_name and by_name[MAIN].place is None else None
     ordered = sorted(by_name.values(), key=lambda branch: ((branch.place or Place(0, 0, None))[:2], branch.name))
-    return Listing(name, tuple(ordered), main, names, read, asking)
+    return Listing(name, tuple(ordered), main, names, read)
 
 
 def _branch(name: str, pattern: str | None, commit: str | None, facts: Iterable[FileFact]) -> Branch:
@@ -183,29 +231,55 @@ def _fact(entry: dict[str, Any], where: str) -> FileFact | None:
     if isinstance(large, dict):
         size = large.get("size", size)
     known = isinstance(name, str) and re.fullmatch(rf"[0-9a-f]{{{letters}}}", name)
-    if not (isinstance(path, str) and type(size) is int and size >= 0 and known):
+    if not (isinstance(path, str) and type(size) is int and 0 <= size < _MOST_BYTES and known):
         raise odd_answer(where, entry)
     return FileFact(path, size, f"sha256:{name}" if letters == 64 else f"git:{name}")
 
 
-def _places_of_run(folder: Path) -> dict[str, dict[str, Path]]:
+def _run_in(folder: Path, pattern: str | None) -> RunDirectory | None:
+    """Return the run that a folder is, or None where it is none.
+
+    Raises:
+        InputError: When its recipe is wrong, or there is a pattern besides.
+    """
+    if not holds_run(folder):
+        return None
+    if pattern is not None:
+        advice = "leave --pattern out: a run's branches are named by treering"
+        raise InputError("a run needs no pattern", where=folder, found=f"--pattern {pattern}", advice=advice)
+    return find_run(folder, folder.parent)
+
+
+def _repository_of(recipe: Recipe) -> str:
+    """Return the name under which a Hub has, or will have, a run's release."""
+    name = recipe.card.model_name or recipe.name
+    return name if recipe.card.organisation is None else f"{recipe.card.organisation}/{name}"
+
+
+def _places_of_run(run: RunDirectory) -> dict[str, dict[str, Path]]:
     """Return the files of each branch of a run's release; without a card there is no `main` yet.
 
     Raises:
         InputError: When it has no revisions yet.
         FormatError: When a record or a manifest of a finished run cannot be read.
     """
-    if not (folder / "revisions").is_dir():
-        raise InputError("this run has no revisions yet", where=folder, advice="treering export, first")
-    if (folder / "card" / "claims.json").is_file():
-        return branches_of(find_run(folder, folder.parent))
-    return _places(folder / "revisions", None)
+    revisions = run.path / "revisions"
+    if not revisions.is_dir():
+        raise InputError("this run has no revisions yet", where=run.path, advice="treering export, first")
+    if (run.path / "card" / "claims.json").is_file():
+        return branches_of(run)
+    wanted, _ = _told_apart(_folders_in(revisions, None), None, revisions)
+    return {name: _files_of(revisions / name) for name in wanted}
 
 
-def _places(folder: Path, pattern: str | None) -> dict[str, dict[str, Path]]:
-    """Return the files of each folder that is named for a step or `main`; where none is, of the folder itself."""
-    wanted = [path for path in folder.iterdir() if path.is_dir() and (path.name == MAIN or place_of(path.name, pattern))]
-    return {path.name: _files_of(path) for path in wanted} or {MAIN: _files_of(folder)}
+def _folders_in(folder: Path, pattern: str | None) -> list[str]:
+    """Return the names of folders in a folder that may be branches: those of steps and `main`, and others with weights."""
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    return [path.name for path in folders if path.name == MAIN or place_of(path.name, pattern) or _has_weights(path)]
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(path.suffix in _WEIGHTS for path in folder.iterdir())
 
 
 def _files_of(folder: Path) -> dict[str, Path]:

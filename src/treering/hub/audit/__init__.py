@@ -2,7 +2,7 @@
 
 Reads: of a repository on a Hub each branch's list of files with their digests, its settings, and small parts of its
 safetensors; or the same of a folder of revisions, or of a run.
-Writes: nothing, a page apart where one is asked for; with `--deep`, what is downloaded, into Hugging Face's local cache.
+Writes: nothing, a page apart where one is asked for; `--deep` reads every byte of the weights, and keeps none.
 Promises: each finding has its evidence; what could not be looked at is said; no pickle is loaded, no code and no template of a
 repository is run, and nothing that a server says becomes a path or reaches a terminal or a page as it came.
 """

@@ -7,7 +7,7 @@ from treering.hub.audit.contents import TOKENIZER, Contents, Weights
 from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.samples import layer_of
 from treering.hub.audit.special import token_numbers
-from treering.hub.audit.statements import Statement, statements_of
+from treering.hub.audit.statements import Statement, statements_of, title_of
 from treering.hub.audit.tensors import main_dtype, numbers_in
 from treering.hub.listing import Branch, Listing
 from treering.hub.strangers import shown
@@ -40,7 +40,7 @@ def check_card_numbers(contents: Contents) -> Iterator[Finding]:
     card = contents.card
     if listing.main is None or card is None:
         return
-    stated = list(statements_of(card, listing.name))
+    stated = list(statements_of(card, listing.name or title_of(card)))
     weights = contents.weights(listing.main)
     truths = {**_of_settings(contents, listing.main), **_of_branches(listing), **_of_weights(weights)}
     for quantity, truth in truths.items():

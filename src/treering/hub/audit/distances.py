@@ -66,11 +66,14 @@ def detours_of(course: Course) -> Floats:
 
 
 def jumps_of(course: Course) -> Floats:
-    """Return of each branch but the last how many times as far the next is as it could be by how far those beside it are."""
+    """Return of each branch but the last how many times as far the next is as it could be by how far those beside it are.
+
+    Two that say the same step tell nothing of how far others could be.
+    """
     gaps = np.diff(np.asarray(course.steps, dtype=np.float64))
     found = np.full(len(course.next), np.nan)
     for place, distance in enumerate(course.next):
-        beside = [other for other in (place - 1, place + 1) if 0 <= other < len(course.next)]
+        beside = [other for other in (place - 1, place + 1) if 0 <= other < len(course.next) and gaps[other] > 0]
         reach = [course.next[other] * max(1.0, gaps[place] / gaps[other]) for other in beside]
         if reach and max(reach) > 0:
             found[place] = distance / max(reach)

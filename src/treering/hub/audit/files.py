@@ -7,7 +7,7 @@ from treering.hub.audit.contents import INDICES, Contents
 from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.statements import sentences_of
 from treering.hub.audit.weights import FORMATS, SAFETENSORS, missing_shards, weight_files
-from treering.hub.listing import Branch, plain
+from treering.hub.listing import Branch, branches_text, plain
 from treering.hub.strangers import named, shown
 
 _PICKLES = re.compile(r"\.(?:bin|pt|pth|pkl|pickle|ckpt|joblib)$", re.I)
@@ -28,10 +28,15 @@ def check_files(contents: Contents) -> Iterator[Finding]:
     yield from _moments(contents)
 
 
+def pickles_of(branch: Branch) -> list[str]:
+    """Return the files of a branch that are pickles by their names."""
+    return [path for path in branch.files if _PICKLES.search(path)]
+
+
 def _incomplete(contents: Contents) -> Iterator[Finding]:
     empty = [branch.name for branch in contents.listing.branches if not any(weight_files(branch, form) for form in FORMATS)]
     if empty:
-        problem = f"{len(empty)} branches have no weights: {named(empty)}"
+        problem = f"{branches_text(len(empty))} without weights: {named(empty)}"
         yield Finding("missing weights", Severity.ERROR, tuple(empty), problem, (), "upload them, or delete the branches")
     for branch in contents.listing.everything:
         for form in FORMATS if branch.name not in empty else ():
@@ -92,7 +97,7 @@ def _odd_names(contents: Contents) -> Iterator[Finding]:
 
 
 def _pickles(contents: Contents) -> Iterator[Finding]:
-    found = {branch.name: [path for path in branch.files if _PICKLES.search(path)] for branch in contents.listing.everything}
+    found = {branch.name: pickles_of(branch) for branch in contents.listing.everything}
     safe = {branch.name for branch in contents.listing.everything if weight_files(branch, SAFETENSORS)}
     for severity, names in (
         (Severity.WARNING, tuple(name for name, paths in found.items() if paths and name not in safe)),
@@ -100,7 +105,7 @@ def _pickles(contents: Contents) -> Iterator[Finding]:
     ):
         if names:
             beside = "beside safetensors" if severity is Severity.NOTE else "and no safetensors: loading one can run any code"
-            problem = f"{len(names)} branches have pickles, {beside}: {named(names)}"
+            problem = f"{branches_text(len(names))} with pickles, {beside}: {named(names)}"
             paths = list(dict.fromkeys(path for name in names for path in found[name]))
             yield Finding("pickles", severity, names, problem, (named(paths, 6),), "publish safetensors, and no pickles")
 
@@ -117,7 +122,7 @@ def _code(contents: Contents) -> Iterator[Finding]:
             "code",
             Severity.WARNING,
             tuple(wanting),
-            f"{len(wanting)} branches want code of their own to be run: {named(list(wanting))}",
+            f"{branches_text(len(wanting))} with code of their own that has to be run: {named(list(wanting))}",
             (f"auto_map in {', '.join(sorted(set(wanting.values())))}",),
             "publish for a class that `transformers` has itself",
         )

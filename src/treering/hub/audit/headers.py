@@ -1,16 +1,17 @@
 """The headers of safetensors files: which tensors a file has, of which shape and number type, and where in it they lie."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeGuard
 
 from treering.errors import FormatError
+from treering.hub.documents import parse_object
 from treering.hub.strangers import shown
 
-MOST_HEADER_BYTES = 100_000_000  # as the format itself demands
+MOST_HEADER_BYTES = 32_000_000  # of a file in use one; the format itself allows three times as many
 _FIRST_BYTES = 1 << 16  # asked for at once: a header of some hundred tensors
-_MOST_DIMENSIONS = 16
+_MOST_DIMENSIONS, _LONGEST_DIMENSION = 16, 1 << 53
 ITEM_BYTES = {
     **{"F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4},
     **{"F16": 2, "BF16": 2, "I16": 2, "U16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1},
@@ -20,7 +21,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 Read = Callable[[int, int], bytes]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorFact:
     """A tensor in a file: number type, shape, and its bytes [start, stop) there."""
 
@@ -51,21 +52,27 @@ def read_header(read: Read, size_bytes: int, where: str) -> dict[str, TensorFact
     content = first[8 : 8 + length]
     if len(content) < length:
         content += read(8 + len(content), 8 + length)
-    document = _object(content, where)
+    document = parse_object(content, f"{where}, its header", repeats=False)
     document.pop("__metadata__", None)
-    return {
+    if odd := [name for name in document if not name.isprintable()]:
+        raise FormatError("this is no name of a tensor", where=where, found=shown(odd[0]))
+    tensors = {
         name: _tensor(entry, size_bytes - 8 - length, 8 + length, f"{where}, {shown(name)}") for name, entry in document.items()
     }
+    _refuse_overlaps(tensors, where)
+    return tensors
 
 
-def _object(content: bytes, where: str) -> dict[str, Any]:
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise FormatError("the header of this safetensors file is no JSON", where=where) from error
-    if not isinstance(document, dict):
-        raise FormatError("the header of this safetensors file is no JSON object", where=where)
-    return document
+def _refuse_overlaps(tensors: Mapping[str, TensorFact], where: str) -> None:
+    """Do nothing where each tensor has its bytes for itself.
+
+    Raises:
+        FormatError: When two lie over each other, as no writer has them.
+    """
+    spans = sorted((fact.start, fact.stop, name) for name, fact in tensors.items() if fact.numbers)
+    for before, after in pairwise(spans):
+        if after[0] < before[1]:
+            raise FormatError("tensors lie over each other", where=where, found=f"{shown(before[2])}, {shown(after[2])}")
 
 
 def _tensor(entry: object, data_bytes: int, data_start: int, where: str) -> TensorFact:
@@ -76,7 +83,7 @@ def _tensor(entry: object, data_bytes: int, data_start: int, where: str) -> Tens
     """
     fields: Mapping[str, Any] = entry if isinstance(entry, dict) else {}
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
-    if dtype not in ITEM_BYTES or not _numbers(shape) or len(shape) > _MOST_DIMENSIONS:
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES or not _numbers(shape) or len(shape) > _MOST_DIMENSIONS:
         raise FormatError("this tensor has no shape or number type", where=where, found=shown(entry))
     if not _numbers(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= data_bytes:
         raise FormatError("this tensor lies outside of its file", where=where, found=shown(offsets))
@@ -91,4 +98,4 @@ def _tensor(entry: object, data_bytes: int, data_start: int, where: str) -> Tens
 
 
 def _numbers(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
+    return isinstance(value, list) and all(type(number) is int and 0 <= number < _LONGEST_DIMENSION for number in value)

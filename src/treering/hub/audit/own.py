@@ -1,6 +1,7 @@
 """What a release by treering says of itself: its recipe, and what each revision was made from."""
 
 import functools
+import re
 from typing import Any
 
 from treering.checkpoints.schedule import planned_steps
@@ -8,10 +9,12 @@ from treering.config.digests import run_digest
 from treering.config.reading import parse_recipe
 from treering.config.schema import Recipe
 from treering.errors import TreeringError
-from treering.hub.audit.contents import Contents
-from treering.hub.listing import Branch
+from treering.hub.audit.contents import MANIFESTS, RECIPE, REVISION, Contents
+from treering.hub.listing import Branch, plain
+from treering.provenance.manifests import FileEntry
 from treering.training.schedule import learning_rate
 
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MOST_RECIPE_LETTERS = 1 << 20
 _MOST_UPDATES = 100_000_000
 _MOST_PLANNED = 100_000
@@ -20,8 +23,41 @@ _MOST_IDLE_UPDATES = 1000
 
 def recipe_of(contents: Contents) -> Recipe | None:
     """Return the recipe on `main`, or None where there is none that treering reads, or one too large to be true."""
-    text = contents.text(contents.listing.main, "recipe.yaml")
+    text = contents.text(contents.listing.main, RECIPE)
     return None if text is None or len(text) > _MOST_RECIPE_LETTERS else _parsed(text)
+
+
+def published_main(contents: Contents) -> Branch | None:
+    """Return `main` of a release by treering, told by its recipe or any of its manifests, or None where it is none.
+
+    The manifest of checkpoints tells nothing: the repository of checkpoints has it by itself.
+    """
+    main, signs = contents.listing.main, {path for stage, path in MANIFESTS.items() if stage != "checkpoints"}
+    if main is None or (recipe_of(contents) is None and main.files.keys().isdisjoint(signs)):
+        return None
+    return main
+
+
+def manifest_of(contents: Contents, main: Branch, stage: str) -> tuple[FileEntry, ...] | None:
+    """Return the files that a stage's manifest on `main` lists, or None where there is none that can be read."""
+    document = contents.document(main, MANIFESTS[stage]) or {}
+    if [document.get(name) for name in ("format", "version", "stage")] != ["treering/manifest", 1, stage]:
+        return None
+    files = document.get("files")
+    if not isinstance(files, list) or not all(isinstance(entry, dict) and _is_entry(entry) for entry in files):
+        return None
+    return tuple(FileEntry(entry["path"], entry["size_bytes"], entry["digest"]) for entry in files)
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
+    path, size, digest = (entry.get(name) for name in ("path", "size_bytes", "digest"))
+    return (
+        isinstance(path, str)
+        and plain(path)
+        and type(size) is int
+        and isinstance(digest, str)
+        and bool(_DIGEST.fullmatch(digest))
+    )
 
 
 def declared_steps(contents: Contents) -> tuple[int, ...] | None:
@@ -32,7 +68,7 @@ def declared_steps(contents: Contents) -> tuple[int, ...] | None:
 
 def revision_record(contents: Contents, branch: Branch) -> dict[str, Any] | None:
     """Return what a branch's own record says it was made from, or None where it has none."""
-    record = contents.document(branch, "revision.json")
+    record = contents.document(branch, REVISION)
     return record if record is not None and record.get("format") == "treering/revision" else None
 
 

@@ -16,9 +16,10 @@ from treering.hub.audit.distances import DETOUR
 _WIDTH, _HEIGHT, _DPI = 8.0, 6.0, 150
 _TEXT_SIZE, _NUMBERS = 9, 8
 _FEW = 60  # points up to which each is marked
-# Readable in black and white: what was found is a cross, and the limit is dashed.
+# Readable in black and white: what was found is a cross, what has no point a triangle on the axis, and the limit is dashed.
 _LINE = {"color": "#1b4965", "linewidth": 1.4, "zorder": 2}
 _FOUND = {"color": "black", "marker": "x", "linestyle": "", "markersize": 8, "markeredgewidth": 1.8, "zorder": 4}
+_ABSENT = {"color": "black", "marker": "^", "linestyle": "", "markersize": 6, "markerfacecolor": "white", "clip_on": False}
 _LIMIT = {"color": "black", "linestyle": "--", "linewidth": 1.0, "zorder": 1.5}
 _PANELS = (
     ("length", "length of the weights\n(the first branch's = 1)"),
@@ -30,8 +31,10 @@ _PANELS = (
 def draw_course(points: Sequence[Mapping[str, Any]], found: frozenset[str]) -> bytes:
     """Return a picture of the points of a training, with a cross at each branch about which something was found.
 
+    Branches of which a record has nothing but the step, since their weights are not their own, have a triangle on the axes.
+
     Args:
-        points: At least one, as a record has them.
+        points: As a record has them, at least one of them with its length.
     """
     settings: dict[Any, Any] = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
     settings |= {"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}
@@ -42,6 +45,8 @@ def draw_course(points: Sequence[Mapping[str, Any]], found: frozenset[str]) -> b
             axes.set_ylabel(label, size=_TEXT_SIZE)
             axes.tick_params(labelsize=_TEXT_SIZE)
             _draw(axes, [point for point in points if point[field] is not None], field, found)
+            if absent := [point["step"] for point in points if point["length"] is None]:
+                axes.plot(absent, [0.0] * len(absent), transform=axes.get_xaxis_transform(), zorder=6, **_ABSENT)
             divide_progress(axes, [point["step"] for point in points], _NUMBERS)
         figure.supxlabel("step (log scale)", size=_TEXT_SIZE)
         file = BytesIO()

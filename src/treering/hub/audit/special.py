@@ -37,13 +37,14 @@ def contradictions(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple
             yield f"the {role} token is not in the tokenizer", f"{role}_token is {shown(word, 60)}"
             continue
         for path in _CONFIGS:
-            told = documents.get(path, {}).get(f"{role}_token_id")
+            told, number = documents.get(path, {}).get(f"{role}_token_id"), shown(numbers[word], 60)
             if told is not None and numbers[word] not in (told if isinstance(told, list) else [told]):
-                evidence = f"{path} says {role}_token_id {shown(told, 60)}; {shown(word, 60)} is {numbers[word]} in {TOKENIZER}"
+                evidence = f"{path} says {role}_token_id {shown(told, 60)}; {shown(word, 60)} is {number} in {TOKENIZER}"
                 yield f"the {role} token of {path} is another than the tokenizer's", evidence
     rows = documents.get("config.json", {}).get("vocab_size")
     if type(rows) is int and max(numbers.values()) >= rows:
-        yield "the tokenizer has tokens without a row in the embedding", f"token {max(numbers.values())}, vocab_size {rows}"
+        evidence = f"token {shown(max(numbers.values()), 60)}, vocab_size {shown(rows, 60)}"
+        yield "the tokenizer has tokens without a row in the embedding", evidence
 
 
 def token_numbers(tokenizer: Mapping[str, Any]) -> dict[str, int]:
@@ -51,7 +52,8 @@ def token_numbers(tokenizer: Mapping[str, Any]) -> dict[str, int]:
     model, added = tokenizer.get("model"), tokenizer.get("added_tokens")
     words = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(words, list):  # with their scores, in their order
-        words = {entry[0]: number for number, entry in enumerate(words) if isinstance(entry, list) and entry}
+        entries = (entry[0] if isinstance(entry, list) and entry else None for entry in words)
+        words = {word: number for number, word in enumerate(entries) if isinstance(word, str)}
     found = {word: number for word, number in words.items() if type(number) is int} if isinstance(words, dict) else {}
     for entry in added if isinstance(added, list) else []:
         if isinstance(entry, dict) and isinstance(entry.get("content"), str) and type(entry.get("id")) is int:

@@ -49,9 +49,11 @@ _COMPILED_ROWS = {quantity: re.compile(rf"\W*(?:{form})\W*", re.I | re.ASCII) fo
 _COMPILED_BYTES = {quantity: re.compile(form, re.I | re.ASCII) for quantity, form in _BYTES.items()}
 _NUMBER = re.compile(_VALUE, re.I | re.ASCII)
 _FENCE = re.compile(r"^(```|~~~).*?^\1[^\n]*$", re.M | re.S)
+_SAYS_CARD = re.compile(r"model card(?: for| of)?\b[ :]*", re.I)
 _BEGINS = re.compile(r"[-*+] |[<#]|\d+\. ")
 _ENDS = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.) ")
-_LONGEST_BLOCK = 20_000
+_LONGEST_BLOCK, _LONGEST_TITLE = 20_000, 200
+_AROUND = " #*`_"  # a title, besides its words
 _HALF = 0.5000001  # of the last digit
 
 
@@ -101,13 +103,20 @@ def sentences_of(card: str) -> list[str]:
     return [sentence for text in texts if 0 < len(text) <= _LONGEST_BLOCK for sentence in _ENDS.split(text)]
 
 
+def title_of(card: str) -> str:
+    """Return a card's title, less the words that say it is a card; empty where it has none."""
+    title = next((line[1:_LONGEST_TITLE] for line in prose_of(card).splitlines() if line.startswith("# ")), "")
+    return _SAYS_CARD.sub("", title.strip(_AROUND), count=1).strip(_AROUND)
+
+
 def statements_of(card: str, name: str) -> Iterator[Statement]:
     """Yield what a card states of its model: in sentences, in tables of two columns, in its row of tables of several models.
 
     Args:
-        name: The repository's, `ORG/NAME` or `NAME`.
+        name: The repository's, `ORG/NAME` or `NAME`; where that is not known the card's title, or nothing.
     """
-    own = re.compile(rf"{re.escape(name.rpartition('/')[2])}|\b(?:the|this) model\b|^(?:it|its|we|these)\b", re.I)
+    called = rf"(?<!\w){re.escape(name.rpartition('/')[2])}(?!\w)|" if name else ""
+    own = re.compile(rf"{called}\b(?:the|this) model\b|^(?:it|its|we|these)\b", re.I)
     for sentence in sentences_of(card):
         yield from _of_sentence(sentence, sure=bool(own.search(sentence)))
     columns: list[str] = []
@@ -125,9 +134,9 @@ def statements_of(card: str, name: str) -> Iterator[Statement]:
 
 def _is_row_of(name: str, cell: str) -> bool:
     """Return whether a row's first cell names a model: by a link to it, or by a size that is in its name."""
-    if f"huggingface.co/{name})" in cell:
+    if name and re.search(rf"huggingface\.co/{re.escape(name)}(?:/tree/[^()\s]*)?/?\)", cell):
         return True
-    words, known = re.findall(r"[a-z0-9.]+", cell.lower()), set(re.split(r"[-_/]", name.lower()))
+    words, known = re.findall(r"[a-z0-9.]+", cell.lower()), set(re.split(r"[-_/\s]", name.lower()))
     return bool(words) and all(word in known for word in words) and any(re.fullmatch(r"[\d.]+[kmbt]", word) for word in words)
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from treering.hub.audit.contents import SETTINGS, Contents, Weights
@@ -12,6 +13,7 @@ from treering.hub.strangers import named, shown
 
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
 _SHOWN = 4
+_MOST_LACKING = 1000  # of a branch
 
 
 def check_tensors(contents: Contents) -> Iterator[Finding]:
@@ -91,11 +93,14 @@ def _layers(seen: Mapping[str, Weights]) -> Iterator[Finding]:
             if layer is not None:
                 kinds.setdefault(layer, set()).add(kind)
         usual = Counter(map(frozenset, kinds.values())).most_common(1)
-        lacking = [
-            f"{kind} in layer {layer}" for layer, found in kinds.items() if found < usual[0][0] for kind in usual[0][0] - found
-        ]
-        if lacking:
-            apart.setdefault(tuple(sorted(lacking)), []).append(name)
+        lacking = (
+            f"{kind} in layer {layer}"
+            for layer, found in kinds.items()
+            if found < usual[0][0]
+            for kind in sorted(usual[0][0] - found)
+        )
+        if few := tuple(islice(lacking, _MOST_LACKING)):
+            apart.setdefault(tuple(sorted(few)), []).append(name)
     for lacking, names in apart.items():
         problem = f"layers lack tensors that the others have, on {named(names)}"
         yield Finding("layers incomplete", Severity.ERROR, tuple(names), problem, (named(lacking, _SHOWN),), "convert again")

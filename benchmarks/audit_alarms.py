@@ -22,7 +22,7 @@ from treering.hub.audit.paths import Track, Training, paths_of
 from treering.hub.audit.release import Wanted, open_listing, read_contents
 from treering.hub.audit.trajectory import check_trajectory
 from treering.hub.branches import Place
-from treering.hub.listing import Branch
+from treering.hub.listed import Branch
 from treering.provenance.progress import SILENCE
 
 Rows = dict[str, np.ndarray]  # of each tensor [branches, numbers]

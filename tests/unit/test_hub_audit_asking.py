@@ -13,7 +13,7 @@ from treering.hub.audit.findings import Severity
 from treering.hub.audit.headers import read_header
 from treering.hub.audit.release import Wanted, audit
 from treering.hub.client import open_repository
-from treering.hub.listing import plain
+from treering.hub.listed import plain
 from treering.provenance.progress import SILENCE
 
 SMALL = Training(steps=(0, 1, 2, 4))

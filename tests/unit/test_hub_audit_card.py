@@ -12,7 +12,7 @@ from treering.hub.audit.findings import Finding
 from treering.hub.audit.headers import read_header
 from treering.hub.audit.statements import sentences_of, statements_of, title_of
 from treering.hub.branches import place_of
-from treering.hub.listing import Branch, FileFact, Listing
+from treering.hub.listed import Branch, FileFact, Listing
 
 SMALL = Training(steps=(0, 1, 2, 4, 8))
 

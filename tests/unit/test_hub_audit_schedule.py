@@ -8,7 +8,7 @@ from hub_audit_making import PYTHIA_STEPS
 from treering.hub.audit.contents import Contents
 from treering.hub.audit.schedule import card_steps, check_schedule, missing_steps
 from treering.hub.branches import place_of
-from treering.hub.listing import Branch, FileFact, Listing
+from treering.hub.listed import Branch, FileFact, Listing
 
 
 def listed(steps, text: str = "", name: str = "step{}") -> Contents:

@@ -14,7 +14,7 @@ from treering.hub.audit.paths import Training as Path
 from treering.hub.audit.samples import choose_slices, decode, layer_of, read_slices
 from treering.hub.audit.trajectory import check_trajectory
 from treering.hub.branches import Place
-from treering.hub.listing import Branch
+from treering.hub.listed import Branch
 
 NUMBERS = 4096
 

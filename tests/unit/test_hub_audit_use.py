@@ -14,7 +14,7 @@ from treering.config.run_directory import RunDirectory, open_run
 from treering.errors import InputError
 from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.release import Audit, Wanted, audit
-from treering.hub.listing import branches_text
+from treering.hub.listed import branches_text
 from treering.provenance.files import held
 
 SMALL = Training(steps=(0, 1, 2, 4, 8, 16))

@@ -144,7 +144,7 @@ _ORDER = {
 
 def _print(record: dict[str, Any]) -> None:
     from treering.cli.terminal import say, size_text
-    from treering.hub.listing import branches_text
+    from treering.hub.listed import branches_text
     from treering.hub.strangers import shown
 
     looked, asked = record["looked_at"], record["asked"]

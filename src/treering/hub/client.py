@@ -1,4 +1,4 @@
-"""The seam of `huggingface_hub`: what a repository has, files into the local cache, and what can go wrong on the way."""
+"""The seam of `huggingface_hub`: what a repository has, and files of it into the local cache or a folder."""
 
 import glob
 import time
@@ -11,23 +11,18 @@ from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, constants, get_session, snapshot_download
 from huggingface_hub.errors import (
-    DisabledRepoError,
-    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     HTTPError,  # pyright: ignore[reportPrivateImportUsage] (of the library it speaks HTTP with, which has had two names)
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
     XetDownloadError,
 )
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, tqdm, validate_repo_id
 
-from treering.errors import EnvironmentMismatch, FormatError, InputError, TreeringError
+from treering.errors import FormatError, InputError
 from treering.hub.documents import parse_object
 from treering.hub.guard import COMMIT, guard_answers
 from treering.hub.plan import Kind
+from treering.hub.problems import ODD_ANSWER, explained
 from treering.provenance.files import storage_errors
 from treering.provenance.progress import Task
 
@@ -37,22 +32,6 @@ _PATIENCE_SECONDS = 60.0  # for the next part of an answer, and for all of a sho
 _SLOWEST_BYTES_PER_SECOND = 100_000
 _MOST_REFERENCES_BYTES = 16_000_000
 _ASK_AGAIN, _GONE, _NO_FILE = (429, 500, 502, 503, 504), (403, 404, 410, 416), "EntryNotFound"
-_AGAIN = "run the same command again: what is whole is kept"
-_ODD_ANSWER = (ValueError, KeyError, TypeError)  # what the client meets in an answer of another form
-_NOT_THERE = {
-    GatedRepoError: ("this repository is gated", "ask for access on its page, then {login}"),
-    RepositoryNotFoundError: (
-        "there is no such folder here, and no such repository on the Hub, or it is private",
-        "check its name; if it is private, {login}",
-    ),
-    RevisionNotFoundError: ("the repository no longer has this commit", "run the same command again"),
-    DisabledRepoError: ("this repository has been disabled", "choose another release"),
-}
-_NO_ANSWERS = (
-    (OfflineModeIsEnabled, "the Hub may not be asked: its client is set to offline", "unset HF_HUB_OFFLINE, or give a folder"),
-    ((HTTPError, TimeoutError), "the Hub cannot be reached", f"check the connection and the endpoint, then {_AGAIN}"),
-    (_ODD_ANSWER, "the answer is not a Hub's", "check the endpoint"),
-)
 
 
 class Answer(NamedTuple):
@@ -192,8 +171,8 @@ class Repository:
         guard_answers()
         try:
             yield
-        except (HTTPError, OSError, XetDownloadError, *_ODD_ANSWER) as error:
-            raise explained(error, self) from error
+        except (HTTPError, OSError, XetDownloadError, *ODD_ANSWER) as error:
+            raise explained(error, self.name, self.endpoint) from error
 
 
 def open_repository(name: str, endpoint: str | None, cache: Path, kind: Kind = "model") -> Repository:
@@ -270,35 +249,3 @@ def _bar_of(task: Task) -> type[tqdm]:
             return super().update(n)
 
     return Bar
-
-
-def explained(error: BaseException, repository: Repository) -> TreeringError:
-    """Return what an error of the client means to a user; what a server wrote is not in it as it came."""
-    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
-        return explained(error.__cause__, repository)  # the cache was looked into because the Hub did not answer
-    where = repository.name if repository.endpoint is None else f"{repository.name} at {repository.endpoint}"
-    for kind, (problem, advice) in _NOT_THERE.items():
-        if isinstance(error, kind):
-            return InputError(problem, where=where, advice=advice.format(login=_login(repository)))
-    if isinstance(error, HfHubHTTPError):
-        return _refused(error.response.status_code, where, repository)
-    for kinds, problem, advice in _NO_ANSWERS:
-        if isinstance(error, kinds):
-            return EnvironmentMismatch(problem, where=where, found=ascii(error)[:_SHOWN_CHARACTERS], advice=advice)
-    return EnvironmentMismatch("the download failed", where=where, found=ascii(error)[:_SHOWN_CHARACTERS], advice=_AGAIN)
-
-
-def _refused(status: int, where: str, repository: Repository) -> TreeringError:
-    found = f"HTTP {status}"
-    if status in (401, 403):
-        return InputError("the Hub does not let you read this", where=where, found=found, advice=_login(repository))
-    if 400 <= status < 429:
-        return EnvironmentMismatch("the answer is not a Hub's", where=where, found=found, advice="check the endpoint")
-    problem = "the Hub has had too many requests from here" if status == 429 else "the Hub answers with an error"
-    return EnvironmentMismatch(problem, where=where, found=found, advice=f"wait some minutes, then {_AGAIN}")
-
-
-def _login(repository: Repository) -> str:
-    if repository.endpoint is None:
-        return "log in: hf auth login"
-    return "set HF_ENDPOINT to this address and log in: one named by hand gets no token"

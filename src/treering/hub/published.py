@@ -11,7 +11,8 @@ from treering.config.schema import Recipe
 from treering.errors import FormatError, InputError
 from treering.hub.asking import Asking
 from treering.hub.client import Repository, open_repository
-from treering.hub.listing import Branch, FileFact, Listing, list_repository, plain
+from treering.hub.listed import Branch, FileFact, Listing, plain
+from treering.hub.listing import list_repository
 from treering.hub.plan import KINDS, MODEL, Place, places_of
 from treering.provenance.digests import digest_bytes
 from treering.provenance.files import write_atomically

@@ -13,9 +13,10 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError  # pyright: ignore[
 from huggingface_hub.hf_api import RepoFile
 
 from treering.errors import InputError, TreeringError
-from treering.hub.client import Repository, explained, open_repository
+from treering.hub.client import open_repository
 from treering.hub.pace import Pace
 from treering.hub.plan import Kind
+from treering.hub.problems import explained
 
 _Answer = TypeVar("_Answer")
 _AGAIN = (408, 409, 429, 500, 502, 503, 504)
@@ -188,7 +189,7 @@ class Remote:
             advice = own if self.token is None else "give the token of this Hub that may write there: --token-file"
             where = self.name if self.endpoint is None else f"{self.name} at {self.endpoint}"
             return InputError("the Hub does not let you write this", where=where, found=f"HTTP {_status(error)}", advice=advice)
-        return explained(error, Repository(self.name, self.endpoint, Path()))
+        return explained(error, self.name, self.endpoint)
 
 
 def _cause(error: Exception) -> Exception:

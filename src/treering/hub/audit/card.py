@@ -9,7 +9,7 @@ from treering.hub.audit.samples import layer_of
 from treering.hub.audit.special import token_numbers
 from treering.hub.audit.statements import Statement, statements_of, title_of
 from treering.hub.audit.tensors import main_dtype, numbers_in
-from treering.hub.listing import Branch, Listing
+from treering.hub.listed import Branch, Listing
 from treering.hub.strangers import shown
 
 # Of a configuration, by the names in use.

@@ -8,7 +8,7 @@ from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.statements import body_of, prose_of, sentences_of
 from treering.hub.audit.tensors import main_dtype
 from treering.hub.branches import place_of
-from treering.hub.listing import Branch
+from treering.hub.listed import Branch
 from treering.hub.strangers import named, shown
 
 _PLACEHOLDER = re.compile(

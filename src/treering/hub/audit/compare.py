@@ -11,7 +11,7 @@ from treering.hub.audit.contents import Contents, Weights
 from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.own import recipe_of
 from treering.hub.audit.rows import Rows, same_rows
-from treering.hub.listing import Branch
+from treering.hub.listed import Branch
 from treering.hub.strangers import shown
 
 _SAME, _NEAR = 1e-6, 0.01  # of their length apart

@@ -11,7 +11,7 @@ from treering.hub.audit.samples import Numbers
 from treering.hub.audit.scans import Scan
 from treering.hub.audit.weights import SAFETENSORS, missing_shards, weight_files
 from treering.hub.documents import parse_object
-from treering.hub.listing import Branch, FileFact, Listing
+from treering.hub.listed import Branch, FileFact, Listing
 from treering.provenance.digests import digest_bytes
 from treering.provenance.manifests import MANIFEST
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from treering.hub.audit.contents import Contents, Weights
 from treering.hub.audit.own import equal_as_told
 from treering.hub.audit.weights import FORMATS, SAFETENSORS, weight_files
-from treering.hub.listing import Branch, Listing
+from treering.hub.listed import Branch, Listing
 
 _FEWEST_NUMBERS = 1024
 

@@ -8,7 +8,7 @@ from treering.hub.audit.contents import Contents, Weights
 from treering.hub.audit.copies import contents_of
 from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.weights import FORMATS
-from treering.hub.listing import Branch
+from treering.hub.listed import Branch
 
 _ROUNDING = 0.004  # of bf16, of a tensor's length
 

@@ -8,7 +8,7 @@ from treering.hub.audit.contents import Contents
 from treering.hub.audit.copies import contents_of, explained, shard_groups, tensor_groups, whole_groups
 from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.weights import FORMATS, weight_files
-from treering.hub.listing import Branch
+from treering.hub.listed import Branch
 from treering.hub.strangers import named, shown
 
 _FIRST_UPDATES = 4  # up to here a rate of 0 or a coarse number type may be why nothing changed

@@ -7,7 +7,7 @@ from treering.hub.audit.contents import INDICES, Contents
 from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.statements import sentences_of
 from treering.hub.audit.weights import FORMATS, SAFETENSORS, missing_shards, weight_files
-from treering.hub.listing import Branch, branches_text, plain
+from treering.hub.listed import Branch, branches_text, plain
 from treering.hub.strangers import named, shown
 
 _PICKLES = re.compile(r"\.(?:bin|pt|pth|pkl|pickle|ckpt|joblib)$", re.I)

@@ -6,7 +6,7 @@ from typing import Any
 from treering.errors import FormatError, IntegrityError
 from treering.hub.audit.contents import IMPORTED, Contents
 from treering.hub.audit.own import recipe_of, revision_record
-from treering.hub.listing import Branch
+from treering.hub.listed import Branch
 from treering.hub.strangers import named, shown
 from treering.provenance.chain import read_link, refuse_unbound
 

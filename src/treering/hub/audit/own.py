@@ -10,7 +10,7 @@ from treering.config.reading import parse_recipe
 from treering.config.schema import Recipe
 from treering.errors import TreeringError
 from treering.hub.audit.contents import MANIFESTS, RECIPE, REVISION, Contents
-from treering.hub.listing import Branch, plain
+from treering.hub.listed import Branch, plain
 from treering.provenance.manifests import FileEntry
 from treering.training.schedule import learning_rate
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from treering.hub.audit.findings import Severity
 from treering.hub.audit.plot import draw_course
-from treering.hub.listing import branches_text
+from treering.hub.listed import branches_text
 from treering.hub.strangers import shown
 
 _MOST_COURSES = 6

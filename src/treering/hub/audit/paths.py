@@ -10,7 +10,7 @@ import numpy as np
 from treering.hub.audit.contents import Contents, Weights
 from treering.hub.audit.copies import Copies, repeated
 from treering.hub.audit.distances import Course, course_of, detours_of
-from treering.hub.listing import Branch
+from treering.hub.listed import Branch
 
 _FEWEST_BRANCHES = 3
 

@@ -13,7 +13,8 @@ from treering.hub.audit.samples import Numbers, Slice, choose_slices, read_slice
 from treering.hub.audit.scans import Scan, scan_file
 from treering.hub.audit.selection import distinct, documents_of, is_too_long, records_of, within_budget
 from treering.hub.audit.weights import SAFETENSORS, weight_files
-from treering.hub.listing import WORKERS, Branch, FileFact, Listing
+from treering.hub.listed import Branch, FileFact, Listing
+from treering.hub.listing import WORKERS
 from treering.provenance.digests import digest_bytes
 from treering.provenance.progress import Progress
 

@@ -11,7 +11,7 @@ from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.ledger import check_trained
 from treering.hub.audit.own import manifest_of, published_main, recipe_of, revision_record
 from treering.hub.audit.weights import SAFETENSORS, weight_files
-from treering.hub.listing import Branch
+from treering.hub.listed import Branch
 from treering.hub.strangers import named, shown
 from treering.provenance.digests import digest_value
 from treering.provenance.manifests import MANIFEST, FileEntry

@@ -30,7 +30,8 @@ from treering.hub.audit.versions import check_versions
 from treering.hub.audit.weights import SAFETENSORS, holds_checkpoints, weight_files
 from treering.hub.audit.whole_files import check_whole_files
 from treering.hub.client import open_repository
-from treering.hub.listing import BY_PATTERN, Listing, branches_text, list_folder, list_repository
+from treering.hub.listed import Listing, branches_text
+from treering.hub.listing import BY_PATTERN, list_folder, list_repository
 from treering.hub.strangers import named
 from treering.provenance.environment import hugging_face_cache
 from treering.provenance.progress import SILENCE, Progress

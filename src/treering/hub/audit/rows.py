@@ -15,7 +15,7 @@ from treering.hub.audit.contents import Contents
 from treering.hub.audit.headers import FLOATS, ITEM_BYTES, TensorFact
 from treering.hub.audit.samples import Numbers, decode
 from treering.hub.audit.weights import SAFETENSORS, weight_files
-from treering.hub.listing import Branch, FileFact
+from treering.hub.listed import Branch, FileFact
 
 _EMBEDDING = re.compile(r"(?:embed_in|embed_tokens|wte|word_embeddings|tok_embeddings)\.weight$")
 _MOST_BYTES = 1 << 24  # of each branch

@@ -9,7 +9,7 @@ from statistics import median_low
 from treering.hub.audit.contents import CARD, Contents
 from treering.hub.audit.findings import Finding, Severity
 from treering.hub.audit.own import declared_steps
-from treering.hub.listing import Branch, Listing
+from treering.hub.listed import Branch, Listing
 from treering.hub.strangers import named
 
 _BESIDE = 5  # gaps on either side that say what the rhythm is

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from treering.hub.audit.contents import CARD, IMPORTED, INDICES, MANIFESTS, RECIPE, REVISION, SETTINGS, TOKENIZER, Place
-from treering.hub.listing import Branch, FileFact, Listing, plain
+from treering.hub.listed import Branch, FileFact, Listing, plain
 
 _OF_EACH = (*SETTINGS, TOKENIZER, *INDICES, REVISION)
 _OF_MAIN = (CARD, RECIPE, *MANIFESTS.values())

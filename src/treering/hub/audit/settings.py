@@ -6,7 +6,7 @@ from typing import Any
 
 from treering.hub.audit.contents import SETTINGS, TOKENIZER, Contents
 from treering.hub.audit.findings import Finding, Severity
-from treering.hub.listing import Branch
+from treering.hub.listed import Branch
 from treering.hub.strangers import named, shown
 
 _WEIGHTY = ("config.json", TOKENIZER, "vocab.json", "merges.txt", "tokenizer.model", "vocab.txt")

@@ -2,7 +2,7 @@
 
 import re
 
-from treering.hub.listing import Branch, FileFact, Listing, plain
+from treering.hub.listed import Branch, FileFact, Listing, plain
 
 SAFETENSORS, PICKLES = "safetensors", "bin"
 FORMATS = (SAFETENSORS, PICKLES)

@@ -2,13 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from starting import start, start_ranks
 from training_making import resolve, state_digest, trained
-
-TESTS = Path(__file__).resolve().parent
 
 # Every rank breaks off after the same update, as at a power cut.
 _BREAK_OFF = """
@@ -30,10 +28,8 @@ with open_ranks(run.recipe) as ranks:
 
 def torchrun(world_size: int, *command: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """Start so many ranks on this machine and wait for them."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)]
-    return subprocess.run(
-        [*launcher, *map(str, command)], capture_output=True, text=True, timeout=timeout, check=False, cwd=TESTS
-    )
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", world_size)
+    return start(*launcher, *command, timeout=timeout)
 
 
 def by_one(change: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -42,17 +38,16 @@ def by_one(change: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"state": list(state_digest(state)), "reports": [vars(report) for report in reports]}
 
 
-def by_ranks(world_size: int, shard: str, changes: list[dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+def by_ranks(
+    world_size: int, shard: str, changes: list[dict[str, dict[str, Any]]], also: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
     """What so many ranks make of recipes."""
-    result = torchrun(world_size, TESTS / "ranks_worker.py", shard, json.dumps(changes))
+    result = start_ranks(world_size, "-m", "ranks_worker", shard, json.dumps(changes), also=also)
     assert result.returncode == 0, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def break_off(world_size: int, run: Path, updates: int) -> None:
+def break_off(world_size: int, run: Path, updates: int, also: tuple[str, ...] = ()) -> None:
     """Have so many ranks train a run and break off after so many updates of theirs."""
-    program = f"import sys\nsys.path.insert(0, {str(TESTS)!r})\n{_BREAK_OFF}"
-    script = run.parent / "break_off.py"
-    script.write_text(program, encoding="utf-8")
-    broken = torchrun(world_size, script, run, updates)
+    broken = start_ranks(world_size, "-c", _BREAK_OFF, run, updates, also=also)
     assert broken.returncode == 0, broken.stderr

@@ -1,14 +1,13 @@
 """What checkpoints and revisions will take is what they take."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from starting import start
 from training_making import prepare, resolve, write_recipe
 
 from treering.checkpoints.sizes import checkpoint_sizes, safetensors_bytes
@@ -35,8 +34,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def shown(target: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "treering", "show", str(target), "--json"]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return json.loads(start("-m", "treering", "show", target, "--json").stdout)
 
 
 def test_show_says_within_a_hundredth_what_is_on_the_disk(run: RunDirectory) -> None:

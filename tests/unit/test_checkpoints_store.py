@@ -1,13 +1,12 @@
 """Checkpoints: what is saved is loaded, whole or not at all."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
+from starting import start
 from torch import Tensor
 from training_making import bits, files, resolve, state_digest, trained
 
@@ -18,7 +17,6 @@ from treering.errors import FormatError, NonFiniteError, StorageError
 from treering.provenance.digests import digest_bytes
 
 RUN = "sha256:" + "0" * 64
-TESTS = Path(__file__).resolve().parents[1]
 
 
 def state_of(step: int, **weights: Tensor) -> TrainingState:
@@ -177,7 +175,7 @@ except StorageError as error:
 
 
 def test_no_room_for_the_weights_is_a_storage_error_and_leaves_nothing(tmp_path: Path) -> None:
-    result = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=False)
+    result = start("-c", FULL_DISK, tmp_path)
     assert "larg" in result.stdout, result.stderr  # the largest size allowed here
     assert files(tmp_path) == {}
 
@@ -186,7 +184,6 @@ def test_no_room_for_the_weights_is_a_storage_error_and_leaves_nothing(tmp_path:
 KILL = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
 import torch
 from training_making import resolve
 from treering.checkpoints.state import initial_state
@@ -218,8 +215,7 @@ print(fatal)
 
 
 def test_a_save_killed_at_any_file_operation_leaves_the_whole_checkpoint_or_none(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", KILL, str(tmp_path), str(TESTS)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    result = start("-c", KILL, tmp_path)
     assert result.returncode == 0, result.stderr
     kills = int(result.stdout)
     assert kills > 10

@@ -242,6 +242,9 @@ def test_no_code_from_the_folder_one_is_in_is_run(tmp_path: Path, monkeypatch: p
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
     monkeypatch.chdir(tmp_path)
+    # The folder is looked at before the Hub, and only the Hub is waited for.
+    for place in ("huggingface_hub.constants", "datasets.config"):
+        monkeypatch.setattr(f"{place}.HF_HUB_OFFLINE", True)
     for task in ("kobest_wic", "humaneval", "squad_completion", "mmlu_pro_math"):
         with pytest.raises((InputError, EnvironmentMismatch)):
             evaluate(make_run(tmp_path / task, steps=(0,), tasks=(task,)))

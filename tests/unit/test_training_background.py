@@ -1,14 +1,13 @@
 """Saving beside training: in order, one state at a time, and a failure is the training's own."""
 
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from starting import start
 from training_making import files, outcome, prepare, resolve, state_digest, trained, write_recipe
 
 from treering.checkpoints.store import saved_steps
@@ -16,8 +15,6 @@ from treering.config.run_directory import RunDirectory
 from treering.errors import IntegrityError, NonFiniteError
 from treering.training.background import Background
 from treering.training.run import train
-
-TESTS = Path(__file__).resolve().parents[1]
 
 
 def test_things_are_done_in_order_by_one_thread_that_is_not_the_callers() -> None:
@@ -140,8 +137,7 @@ def test_a_disk_that_fills_during_a_save_ends_the_run_and_loses_nothing(
     shutil.copytree(whole.path, full.path)
     train(whole)
     weights = (whole.stage("checkpoints") / "step12" / "weights.safetensors").stat().st_size
-    command = [sys.executable, "-c", LIMITED, str(full.path), str(int(share * weights))]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    result = start("-c", LIMITED, full.path, int(share * weights))
     assert result.returncode == 3, result.stderr
     assert result.stdout.startswith("StorageError")
     assert "the largest size allowed" in result.stdout

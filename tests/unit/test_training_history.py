@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from starting import start
 from training_making import STEPS, SignalAt, StopAt, Stopped, outcome, prepare, write_recipe
 
 from treering.config.digests import run_digest
@@ -23,7 +24,6 @@ from treering.training.run import finished_ledger, train
 from treering.verification.files import check_files
 from treering.verification.verdicts import Verdict
 
-TESTS = Path(__file__).resolve().parents[1]
 CHECK = "history: every line bound to the one before, each at a step of the ledger"
 
 
@@ -91,22 +91,27 @@ def test_a_training_that_diverged_says_so(tmp_path: Path) -> None:
 
 
 KILL = """
-import signal, sys
+import signal, sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
 from training_making import SignalAt
 from treering.config.run_directory import open_run
 from treering.training.run import train
 
-train(open_run(Path(sys.argv[1])), SignalAt(7, signal.SIGKILL))
+class KillAt7(SignalAt):
+    def advance(self, amount=1):
+        while len(self.amounts) == 7 and not (run.stage("checkpoints") / "step6").exists():
+            time.sleep(0.001)  # a thread at work beside saves it
+        super().advance(amount)
+
+run = open_run(Path(sys.argv[1]))
+train(run, KillAt7(7, signal.SIGKILL))
 """
 
 
 def test_a_run_that_was_killed_has_no_stop_and_the_next_line_is_the_resumption(
     tiny_run: RunDirectory, tiny_trained: RunDirectory
 ) -> None:
-    command = [sys.executable, "-c", KILL, str(tiny_run.path), str(TESTS)]
-    assert subprocess.run(command, capture_output=True, timeout=200, check=False).returncode == -signal.SIGKILL
+    assert start("-c", KILL, tiny_run.path).returncode == -signal.SIGKILL
     assert told(tiny_run) == [("start", 0)]
     train(tiny_run)
     assert told(tiny_run) == [("start", 0), ("resume", 6), ("stop", STEPS)]
@@ -218,18 +223,13 @@ def test_a_run_without_its_history_verifies_and_says_that_it_was_not_looked_at(
         read_history(history_path(run))
 
 
-def treering(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "treering", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
-
-
-def test_a_runs_history_is_shown_with_it_and_a_recipe_has_none(tiny_trained: RunDirectory, tiny_recipe: Path) -> None:
-    shown = treering("show", tiny_trained.path).stdout
+def test_a_runs_history_is_shown_with_it_and_a_recipe_has_none(treering, tiny_trained: RunDirectory, tiny_recipe: Path) -> None:
+    _, shown, _ = treering("show", tiny_trained.path)
     assert "start   step 0  1 × cpu" in shown
     assert f"stop    step {STEPS}  finished" in shown
-    record = json.loads(treering("show", tiny_trained.path, "--json").stdout)
+    record = json.loads(treering("show", tiny_trained.path, "--json")[1])
     assert [entry["event"] for entry in record["history"]] == ["start", "stop"]
-    assert "history" not in json.loads(treering("show", tiny_recipe, "--json").stdout)
+    assert "history" not in json.loads(treering("show", tiny_recipe, "--json")[1])
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,8 @@ def test_a_runs_history_is_shown_with_it_and_a_recipe_has_none(tiny_trained: Run
 def test_numbers_of_threads_in_the_environment_reach_no_byte(
     tiny_run: RunDirectory, tiny_trained: RunDirectory, variables: dict[str, str]
 ) -> None:
-    result = treering("train", tiny_run.path, **variables)
+    command = [sys.executable, "-m", "treering", "train", tiny_run.path]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **variables})
     assert result.returncode == 0, result.stderr
     assert outcome(tiny_run) == outcome(tiny_trained)
 

@@ -3,13 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ranks_making import torchrun
+from starting import TESTS, start_ranks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from training_making import (
@@ -40,7 +40,6 @@ from treering.verification.verdicts import Verdict
 # torch.compile warns of its own ways while it traces; outside pytest it keeps that to itself.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-TESTS = Path(__file__).resolve().parents[1]
 FLASH, CPU = "aten::_scaled_dot_product_flash_attention_for_cpu", torch.device("cpu")
 COMPILED: dict[str, Any] = {"compiled": True, "steps": 4, "micro_batch_size": 2}
 
@@ -131,16 +130,7 @@ def worker(
 ) -> list[dict[str, Any]]:
     """What other processes make of a training, with compiled code kept in a folder."""
     recipe = {"training": training, "observe": observe}
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)] if world_size > 1 else []
-    result = subprocess.run(
-        [sys.executable, *launcher, str(TESTS / "ranks_worker.py"), shard, json.dumps([recipe])],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-        cwd=TESTS,
-        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
-    )
+    result = start_ranks(world_size, "-m", "ranks_worker", shard, json.dumps([recipe]), XDG_CACHE_HOME=str(cache))
     assert result.returncode == 0, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()]
 
@@ -247,8 +237,10 @@ def test_a_compiler_that_fails_is_named_as_the_environments_fault(
     compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && echo compiler 1.0 && exit 0\nexit 1\n', encoding="utf-8")
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
-    with pytest.raises(AssertionError, match="cannot be compiled here"):
-        worker(tmp_path / "cache", COMPILED, world_size, shard)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    result = torchrun(world_size, TESTS / "ranks_worker.py", shard, json.dumps([{"training": COMPILED}]))
+    assert result.returncode != 0
+    assert "cannot be compiled here" in result.stderr
 
 
 def test_the_compiler_is_part_of_a_compiled_runs_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,15 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from starting import start
 from training_making import outcome, prepare, write_recipe
 
 from treering.checkpoints.store import saved_steps
 from treering.config.run_directory import RunDirectory
 from treering.training.run import train
-
-TESTS = Path(__file__).resolve().parents[1]
 
 # One process brings torch and then forks a child for each attempt, so that a kill costs no second start. Half of the
 # children kill themselves in the middle of a file operation, most of which are those of the thread that saves, half are killed
@@ -21,14 +18,13 @@ TESTS = Path(__file__).resolve().parents[1]
 TRAIN = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
 from treering.checkpoints.store import saved_steps
 from treering.config.run_directory import open_run
 from treering.training.determinism import set_arithmetic
 from treering.training.run import train
 
 set_arithmetic(1)  # its first call takes longer than the training
-run, draw = open_run(Path(sys.argv[1])), random.Random(int(sys.argv[3]))
+run, draw = open_run(Path(sys.argv[1])), random.Random(int(sys.argv[2]))
 
 def attempt(fatal):
     seen = 0
@@ -75,8 +71,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_bytes_of_the_uninterrupted_o
     while len(kills) < 5:  # a lucky attempt may end early: then from the beginning
         for name in ("checkpoints", "training", ".training.working"):
             shutil.rmtree(tiny_run.path / name, ignore_errors=True)
-        command = [sys.executable, "-c", TRAIN, str(tiny_run.path), str(TESTS), str(7 + again)]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+        result = start("-c", TRAIN, tiny_run.path, 7 + again)
         assert result.returncode == 0, result.stderr
         kills += json.loads(result.stdout)
         again += 1

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch.distributed as dist
-from ranks_making import TESTS, break_off, by_one, by_ranks, torchrun
+from ranks_making import break_off, by_one, by_ranks, torchrun
+from starting import TESTS, start_ranks
 from training_making import StopAt, Stopped, outcome, prepare, write_recipe
 
 from treering.checkpoints.store import saved_steps
@@ -57,7 +58,7 @@ def test_every_rank_tells_a_number_that_is_not_finite_as_one_process_does(shard:
     change = {"training": {"micro_batch_size": 1, "optimizer": {"learning_rate": 1e30, "gradient_clip": None}}}
     with pytest.raises(NonFiniteError) as alone:
         by_one(change)
-    result = torchrun(3, TESTS / "ranks_worker.py", shard, json.dumps([change]))
+    result = start_ranks(3, "-m", "ranks_worker", shard, json.dumps([change]))
     assert result.returncode != 0
     assert result.stderr.count(str(alone.value)) == 3
 
@@ -96,14 +97,14 @@ def test_a_damaged_state_ends_all_ranks_with_the_first_ones_reason(tmp_path: Pat
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    result = torchrun(2, "-m", "treering", "train", run.path, "--shard", shard, timeout=60)
+    result = start_ranks(2, "-m", "treering", "train", run.path, "--shard", shard, timeout=60)
     assert result.returncode != 0
     assert "weights.safetensors" in result.stderr
     assert "rank 0 stopped" in result.stderr
 
 
 def test_more_ranks_than_micro_batches_are_refused(tiny_run: RunDirectory) -> None:
-    result = torchrun(3, "-m", "treering", "train", tiny_run.path)
+    result = start_ranks(3, "-m", "treering", "train", tiny_run.path)
     assert result.returncode != 0
     assert "at most 2 (global_batch_size 8 ÷ micro_batch_size 4)" in result.stderr
     assert not tiny_run.stage("checkpoints").exists()
@@ -169,7 +170,7 @@ def test_a_run_one_of_whose_ranks_was_killed_goes_on_to_the_same_bytes(
     saved = saved_steps(run.stage("checkpoints"))
     assert step in saved
     assert not (run.stage("training") / "training.json").exists()
-    again = torchrun(2, "-m", "treering", "train", run.path)
+    again = start_ranks(2, "-m", "treering", "train", run.path)
     assert again.returncode == 0, again.stderr
     assert outcome(run) == outcome(long_trained)
     assert not (run.path / ".training.working").exists()
@@ -192,7 +193,7 @@ def test_ranks_that_are_told_to_stop_leave_when_all_is_written(
 
 
 def test_the_whole_way_is_refused_to_several_processes(tiny_run: RunDirectory) -> None:
-    result = torchrun(2, "-m", "treering", "run", tiny_run.path)
+    result = start_ranks(2, "-m", "treering", "run", tiny_run.path)
     assert result.returncode != 0
     assert "torchrun" in result.stderr
     assert not tiny_run.stage("checkpoints").exists()

@@ -3,8 +3,6 @@
 import importlib.util
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 from forging import forge
-from ranks_making import TESTS, break_off, by_one, by_ranks, torchrun
+from ranks_making import break_off, by_one, by_ranks, torchrun
+from starting import TESTS, start, start_ranks
 from training_making import StopAt, Stopped, outcome, prepare, resolve, write_recipe
 
 from treering.checkpoints.store import load_checkpoint
@@ -43,6 +42,7 @@ def change(**training: Any) -> dict[str, Any]:
     return {"training": {"steps": 20, "micro_batch_size": 1, **training}}
 
 
+DEEPSPEED = ("deepspeed",)
 CHANGES = [
     change(engine=engine(1)),
     change(engine=engine(2), precision="bf16"),
@@ -60,7 +60,7 @@ def numbers(reports: list[dict[str, Any]]) -> torch.Tensor:
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_each_stage_trains_as_one_process_does_but_for_the_last_digits(world_size: int) -> None:
-    for changed, theirs in zip(CHANGES, by_ranks(world_size, "moments", CHANGES), strict=True):
+    for changed, theirs in zip(CHANGES, by_ranks(world_size, "moments", CHANGES, DEEPSPEED), strict=True):
         settings = changed["training"]
         own = by_one({**changed, "training": {**settings, "engine": {"name": "treering"}}})
         for name in ("step", "batch_digest", "learning_rate", "tokens"):
@@ -80,9 +80,9 @@ def test_a_run_broken_off_and_gone_on_with_has_the_bytes_of_one_that_was_not(tmp
     whole = prepare(write_recipe(tmp_path, training=training), tmp_path / "whole")
     parts = RunDirectory(tmp_path / "parts" / "tiny", whole.recipe)
     shutil.copytree(whole.path, parts.path)
-    break_off(3, parts.path, 7)
+    break_off(3, parts.path, 7, DEEPSPEED)
     for run in (whole, parts):
-        result = torchrun(3, "-m", "treering", "train", run.path)
+        result = start_ranks(3, "-m", "treering", "train", run.path, also=DEEPSPEED)
         assert result.returncode == 0, result.stderr
     assert outcome(parts) == outcome(whole)
 
@@ -100,7 +100,7 @@ def changed_over(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     with pytest.raises(Stopped):
         train(run, StopAt(4))
     path.write_text(json.dumps({**own, "training": {**own["training"], "engine": request.param}}), encoding="utf-8")
-    break_off(2, open_run(path, folder / "runs").path, 5)
+    break_off(2, open_run(path, folder / "runs").path, 5, DEEPSPEED)
     path.write_text(json.dumps(own), encoding="utf-8")
     again = open_run(path, folder / "runs")
     train(again)
@@ -186,7 +186,7 @@ def test_what_deepspeed_does_not_take_is_refused_in_the_recipe(sections: dict[st
 
 def test_a_number_that_is_not_finite_ends_every_rank() -> None:
     odd = change(engine=engine(2), optimizer={"learning_rate": 1e30, "gradient_clip": None})
-    result = torchrun(2, TESTS / "ranks_worker.py", "moments", json.dumps([odd]))
+    result = start_ranks(2, "-m", "ranks_worker", "moments", json.dumps([odd]), also=DEEPSPEED)
     assert result.returncode != 0
     assert result.stderr.count("training met a number that is not finite") == 2
 
@@ -200,7 +200,7 @@ def test_when_a_rank_dies_the_other_ends_and_says_which() -> None:
 def test_without_deepspeed_it_is_said_what_to_install(tmp_path: Path) -> None:
     run = prepare(write_recipe(tmp_path, training={"engine": engine(1)}), tmp_path / "runs")
     program = "import sys; sys.modules['deepspeed'] = None; from treering.cli.main import main; main()"
-    result = subprocess.run([sys.executable, "-c", program, "train", run.path], capture_output=True, text=True, check=False)
+    result = start("-c", program, "train", run.path)
     assert result.returncode == 3
     assert "pip install 'treering[deepspeed]'" in result.stderr
 
@@ -218,7 +218,7 @@ STAGES["training"](open_run(Path(sys.argv[1])), SILENCE)
 @pytest.mark.parametrize("command", [("-m", "treering", "train"), ("-c", STAGE_OF_THE_WAY)], ids=["train", "run"])
 def test_one_process_trains_through_deepspeed_without_a_launcher(tmp_path: Path, command: tuple[str, ...]) -> None:
     run = prepare(write_recipe(tmp_path, training={"engine": engine(1)}), tmp_path / "runs")
-    result = subprocess.run([sys.executable, *command, run.path], capture_output=True, text=True, check=False)
+    result = start(*command, run.path)
     assert result.returncode == 0, result.stderr
     assert all(line.report.engine.endswith("stage 1, 1 process") for line in finished_ledger(run) if line.report is not None)
 
@@ -231,7 +231,6 @@ def test_ranks_of_another_engine_than_the_recipes_are_refused(tmp_path: Path) ->
 
 def test_sharding_that_is_not_deepspeeds_is_refused(tmp_path: Path) -> None:
     run = prepare(write_recipe(tmp_path, training={"engine": engine(1)}), tmp_path / "runs")
-    command = [sys.executable, "-m", "treering", "train", run.path, "--shard", "weights"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = start("-m", "treering", "train", run.path, "--shard", "weights")
     assert result.returncode == 2
     assert "training.engine.stage: 3" in result.stderr

@@ -1,12 +1,11 @@
 """Data made again from its sources, a release without its data, and where two runs part."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from starting import start
 
 from treering.config.run_directory import RunDirectory
 from treering.errors import IntegrityError
@@ -76,12 +75,7 @@ def test_other_data_than_was_trained_on_is_refused(run: RunDirectory, tmp_path: 
 
 
 def test_the_command_makes_the_data_again(run: RunDirectory) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "treering", "verify", without_data(run).path, "--data", "--segment", "4:5"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = start("-m", "treering", "verify", without_data(run).path, "--data", "--segment", "4:5")
     assert done.returncode == 0, done.stdout + done.stderr
     assert read_record(run.path / "verification" / "data.json", "verification", 1)["checks"][0]["verdict"] == "reproduced"
 

@@ -3,13 +3,13 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from forging import forge
+from starting import start
 from training_making import prepare, write_recipe
 
 from treering.checkpoints.store import load_checkpoint
@@ -81,7 +81,7 @@ def test_a_run_that_is_not_done_parts_where_it_ends(tiny_trained: RunDirectory, 
 
 
 def treering(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "treering", *map(str, arguments)], capture_output=True, text=True, check=False)
+    return start("-m", "treering", *arguments)
 
 
 def test_the_command_says_where_and_ends_with_1_only_where_something_differs(

@@ -3,10 +3,10 @@
 import json
 import shutil
 import subprocess
-import sys
 import time
 
 import pytest
+from starting import start
 
 from treering.config.run_directory import RunDirectory
 from treering.verification.sampling import Wanted, shuffled, within_budget
@@ -68,7 +68,7 @@ def test_a_budget_passes_over_what_would_not_end_in_time_and_takes_what_does(tin
 
 
 def treering(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "treering", *map(str, arguments)], capture_output=True, text=True, check=False)
+    return start("-m", "treering", *arguments)
 
 
 def test_the_command_samples_by_a_seed_that_it_prints(run: RunDirectory) -> None:

@@ -1,10 +1,10 @@
 """SIGKILL between any two writes of any stage: the same command goes on, and the bytes are those of an undisturbed run."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from starting import start
 from way_making import QUICKSTART, contents, treering
 
 from treering.config.digests import STAGES
@@ -84,10 +84,4 @@ def test_a_run_killed_between_any_two_writes_goes_on_to_the_same_bytes(small_rec
 
 def live(recipe: Path, folder: Path, place: Path, changes: int) -> subprocess.CompletedProcess[str]:
     """Go the whole way until so many changes have been made to a place, and die before the next."""
-    return subprocess.run(
-        [sys.executable, "-c", DRIVER, str(place), str(changes), "run", str(recipe)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return start("-c", DRIVER, place, changes, "run", recipe, cwd=folder)

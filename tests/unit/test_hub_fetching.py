@@ -22,7 +22,7 @@ from treering.errors import FormatError, InputError, IntegrityError, NotFetchedE
 from treering.evaluation.stage import evaluate
 from treering.hub.fetching import Wanted, fetch, plan_fetch
 from treering.hub.pace import Pace
-from treering.hub.plan import PlannedBranch, PlannedRepository, plan_release
+from treering.hub.plan import MODEL, PlannedBranch, PlannedRepository, plan_release
 from treering.hub.published import Published, open_published
 from treering.hub.publishing import push
 from treering.hub.reading import open_release
@@ -239,6 +239,60 @@ def test_a_file_that_is_not_the_manifests_is_refused_and_not_kept(run: RunDirect
     assert not (tmp_path / "run" / "revisions" / "step2" / "model.safetensors").exists()
 
 
+def test_a_file_that_is_longer_than_the_manifest_says_is_refused_before_anything_comes(
+    run: RunDirectory, pushed: Path, tmp_path: Path
+) -> None:
+    [one] = plan_release(run, NAME, data=False, texts=False, moments=False)
+    (tmp_path / "long").write_bytes(b"0" * 100_000)
+    main = one.branches[-1]
+    longer = replace(main, files={**main.files, "training/training.json": planned_file(tmp_path / "long")})
+    with hub_of([replace(one, branches=(*one.branches[:-1], longer))], tmp_path, pushed) as endpoint:
+        published = open_published(NAME, endpoint, tmp_path / "records")
+        with pytest.raises(IntegrityError, match="what the Hub lists is not the release's file"):
+            plan_fetch(published, RECORDS)
+
+
+def test_what_came_wrong_is_fetched_again_the_next_time(published: Published, tmp_path: Path) -> None:
+    arriving = tmp_path / "run" / ".fetching" / "repository" / "main"
+    commit = published.listings[MODEL].everything[-1].commit
+    (arriving / ".cache" / "huggingface" / "download").mkdir(parents=True)
+    (arriving / "README.md").write_bytes(b"\0" * (published.manifests["card"].files[0].size_bytes))
+    note = arriving / ".cache" / "huggingface" / "download" / "README.md.metadata"
+    note.write_text(f"{commit}\n0123\n9999999999\n")
+    (arriving / "begun.incomplete").write_bytes(b"half")
+    with pytest.raises(IntegrityError, match=r"README\.md"):
+        fetch(published, plan_fetch(published, RECORDS), tmp_path / "run")
+    assert not (arriving / "begun.incomplete").exists()
+    again = fetch(published, plan_fetch(published, RECORDS), tmp_path / "run")
+    assert not again.left_out("card")
+
+
+@pytest.mark.parametrize("place", ["card", ".fetching", "revisions/step1", "training/ledger.jsonl"])
+def test_nothing_is_fetched_through_a_link(published: Published, tmp_path: Path, place: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = tmp_path / "run" / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    (tmp_path / "run" / "recipe.yaml").write_bytes((published.records / "recipe.yaml").read_bytes())
+    with pytest.raises(InputError, match="this is a link"):
+        fetch(published, plan_fetch(published, ALL), tmp_path / "run")
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_pictures_that_were_left_out_are_not_said_to_be_right(run: RunDirectory, published: Published, tmp_path: Path) -> None:
+    part = fetch(published, plan_fetch(published, RECORDS), tmp_path / "run")
+    pictures = "card: its pictures are the evaluation's"
+    assert {check.name: check.verdict for check in check_files(part)}[pictures] == Verdict.REPRODUCED
+    record = json.loads((part.path / "fetched.json").read_bytes())
+    for stage in ("card", "evaluation"):
+        names = [path.name for path in (part.stage(stage) / "figures").iterdir()]
+        record["left_out"][stage] = [f"figures/{name}" for name in names]
+        shutil.rmtree(part.stage(stage) / "figures")
+    (part.path / "fetched.json").write_text(json.dumps(record))
+    assert {check.name: check.verdict for check in check_files(part)}[pictures] == Verdict.NOT_RUN
+
+
 def test_a_whole_release_is_read_back_by_who_has_no_run(run: RunDirectory, published: Published) -> None:
     commits = read_back_published(published)
     assert {name: len(found) for name, found in commits.items()} == {
@@ -253,6 +307,8 @@ def test_a_whole_release_is_read_back_by_who_has_no_run(run: RunDirectory, publi
         (NAME, "step1", "tokenizer.json", "step1: tokenizer.json is missing"),
         (NAME, "main", "training/ledger.jsonl", "main: training/ledger.jsonl is missing"),
         (NAME, "main", "README.md", "main: README.md is missing"),
+        (NAME, "main", "revisions/step1/manifest.json", "main: revisions/step1/manifest.json is missing"),
+        (NAME, "main", "corpus/corpus.json", "main: corpus/corpus.json is missing"),
         (f"{NAME}-checkpoints", "step4", "optimizer.safetensors", "-checkpoints step4: optimizer.safetensors is missing"),
         (f"{NAME}-data", "main", "order/order.json", "-data main: order/order.json is missing"),
     ],
@@ -275,13 +331,14 @@ def test_what_is_too_many_and_a_missing_branch_are_named(run: RunDirectory, tmp_
         replace(branch, files={**branch.files, "more.txt": planned_file(tmp_path / "more.txt")})
         if branch.name == "step4"
         else branch
-        for branch in one.branches
+        for branch in [*one.branches, PlannedBranch("step3", {"config.json": planned_file(tmp_path / "more.txt")})]
         if branch.name != "step1"
     )
     with hub_of([replace(one, branches=branches)], tmp_path) as endpoint, pytest.raises(PublishError) as raised:
         read_back_published(open_published(NAME, endpoint, tmp_path / "records"))
     assert "step4: more.txt is no file of the release" in str(raised.value)
     assert "step1: there is no such branch" in str(raised.value)
+    assert "step3 is no branch of the release" in str(raised.value)
 
 
 @pytest.mark.parametrize("path", ["../out", "/out", ".lock", "step0/.hidden", "a\\b", "step0//x", MANIFEST, "a\nb"])
@@ -349,9 +406,10 @@ def test_the_command_line_fetches_and_verifies_and_says_what_it_left_out(treerin
     [
         (("--digest", "sha256:0"), 1, "another release"),
         (("--revisions", "3"), 2, "no revision of this step"),
-        (("--segment", "3:4"), 2, "no such segment"),
-        (("--segment", "2:9"), 2, "no such segment"),
+        (("--segment", "3:4"), 2, "cannot be re-run"),
+        (("--segment", "2:9"), 2, "cannot be re-run"),
         (("--segment", "two"), 2, "no segment"),
+        (("--segment", "²:4"), 2, "no segment"),
     ],
 )
 def test_wrong_wishes_are_refused_before_anything_is_written(
@@ -364,12 +422,13 @@ def test_wrong_wishes_are_refused_before_anything_is_written(
 def test_checkpoints_that_were_not_published_cannot_be_wanted(treering, run: RunDirectory, tmp_path: Path) -> None:
     with hub_of(plan_release(run, NAME, data=False, texts=False, moments=False), tmp_path) as endpoint:
         code, _, told = treering("fetch", NAME, "--endpoint", endpoint, "--checkpoints")
-    assert (code, "published without its checkpoints" in told) == (2, True)
+    assert (code, "the checkpoints of this release are not there" in told) == (2, True)
 
 
 def test_verify_only_needs_a_run_or_a_name(treering, run: RunDirectory, hub: str) -> None:
     code, printed, _ = treering("publish", "--verify-only", "--to", NAME, "--endpoint", hub)
     assert (code, f"release  {release_digest(run)}" in printed) == (0, True)
+    assert treering("publish", "--verify-only", "--to", NAME, "--endpoint", hub, "--texts")[0] == 2
     code, _, told = treering("publish", "--to", NAME, "--endpoint", hub)
     assert (code, "say which run to publish" in told) == (2, True)
 

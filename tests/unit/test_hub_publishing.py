@@ -369,6 +369,8 @@ def test_companions_have_cards_that_lead_back_to_the_model(run: RunDirectory) ->
         assert "treering" in RepoCard(card).data.to_dict()["tags"]
     assert f"license: {run.recipe.card.license}" in data.branches[0].files["README.md"].read().decode()
     [texts, _] = plan_release(run, NAME, data=True, texts=True, moments=False)
+    assert "treering prepare" in data.branches[0].files["README.md"].read().decode()
+    assert "treering prepare" not in texts.branches[0].files["README.md"].read().decode()
     assert "license:" not in texts.branches[0].files["README.md"].read().decode()
 
 

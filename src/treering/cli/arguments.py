@@ -32,7 +32,7 @@ def parse_segment(text: str) -> "Segment":
     from treering.verification.segments import Segment
 
     start, colon, stop = text.partition(":")
-    if not (colon and start.isdigit() and stop.isdigit()):
+    if not (colon and text.isascii() and start.isdigit() and stop.isdigit()):
         raise InputError("this is no segment", expected="A:B, two steps, such as 64:128", found=text)
     return Segment(int(start), int(stop))
 

@@ -19,7 +19,8 @@ def command(
     release: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The model's repository.", show_default=False)],
     to: Annotated[Path | None, typer.Option("--to", help="The run's folder; by default runs/NAME.")] = None,
     revisions: Annotated[
-        str | None, typer.Option("--revisions", help="Which to fetch: all, last, or steps with commas between; none.")
+        str | None,
+        typer.Option("--revisions", help="Which to fetch: all, last, or steps with commas between; by default none."),
     ] = None,
     checkpoints: Annotated[bool, typer.Option("--checkpoints", help="All checkpoints, with moments where kept.")] = False,
     segment: Annotated[
@@ -60,18 +61,21 @@ def command(
 def _wanted(published: "Published", revisions: str | None, segments: list[str], *, data: bool, checkpoints: bool) -> "Wanted":
     from treering.checkpoints.schedule import planned_steps
     from treering.cli.arguments import parse_segment, parse_steps
+    from treering.config.run_directory import RunDirectory
     from treering.errors import InputError
     from treering.hub.fetching import Wanted
     from treering.hub.plan import CHECKPOINTS
+    from treering.verification.segments import refuse_absent
 
     planned = planned_steps(published.recipe)
     if (segments or checkpoints) and CHECKPOINTS not in published.listings:
         where = f"{published.name}{CHECKPOINTS}"
-        raise InputError("this release was published without its checkpoints", where=where, advice="fetch without them")
+        raise InputError(
+            "the checkpoints of this release are not there, or may not be read", where=where, advice="fetch without them"
+        )
     ranges = [parse_segment(text) for text in segments]
-    if outside := [one for one in ranges if one.start not in planned or not one.start < one.stop <= planned[-1]]:
-        expected = f"A:B with A one of {', '.join(map(str, planned))} and A < B ≤ {planned[-1]}"
-        raise InputError("there is no such segment", where=published.name, expected=expected, found=outside[0])
+    for one in ranges:
+        refuse_absent(RunDirectory(Path(published.name), published.recipe), one)
     kept = {step for step in planned if checkpoints or any(one.start <= step <= one.stop for one in ranges)}
     named = parse_steps(revisions) if revisions is not None else ()
     wanted = planned if named == "all" else planned[-1:] if named == "last" else named

@@ -41,6 +41,9 @@ def command(
     if target is None:
         if not (verify_only and to):
             raise InputError("say which run to publish", expected="a recipe or a run's folder; or --verify-only --to ORG/NAME")
+        given = {"--token-file": token_file, "--texts": texts, "--checkpoints": checkpoints, "--private": private}
+        if idle := [name for name, value in {**given, "--dry-run": dry_run, "--no-data": not data}.items() if value]:
+            raise InputError("this says nothing where there is no run", where=idle[0], advice="leave it out, or name the run")
         _verify_published(to, endpoint, as_json=as_json)
         return
     from treering.card.release import release_digest

@@ -29,7 +29,8 @@ def command(
     Exit code 0: all that was looked at is as published; 1: something is not; 3: a segment or the data could not be judged here.
     """
     from treering.cli.results import choose_run
-    from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next
+    from treering.cli.terminal import TerminalProgress, command_text, print_json, print_next, say
+    from treering.config.digests import STAGES
     from treering.provenance.manifests import MANIFEST
     from treering.verification.release import verify
     from treering.verification.sampling import Wanted
@@ -43,6 +44,8 @@ def command(
         print_json(record)
     else:
         _print(record)
+        if left_out := sum(len(run.left_out(stage)) for stage in STAGES):
+            say(f"{left_out:,} files were left out when this run was fetched: nothing is said of them")
         trained = (run.stage("training") / MANIFEST).exists()
         if not trained:
             print_next(command_text("train", run.path))

@@ -109,7 +109,7 @@ class Repository:
         return Path(folder)
 
     def download_into(self, folder: Path, commit: str, paths: Sequence[str], task: Task) -> None:
-        """Put files of a commit into a folder, by their paths; what came before a cut line is not asked for again.
+        """Put files of a commit into a folder, by their paths; files that are there whole are not asked for again.
 
         Raises:
             InputError: When the repository or the commit is gone, or may not be read.

@@ -27,6 +27,7 @@ def data_card(recipe: Recipe, name: str, *, texts: bool) -> str:
         more = (
             "Documents and tokens are not in it: `treering prepare` makes them again, byte for byte, from the recipe's sources."
         )
+    again = "" if texts else "treering prepare runs/release\n"
     body = f"""
 # {what} of {name}
 
@@ -36,7 +37,7 @@ which anyone can say what any training step saw. {more}
 ```bash
 pip install treering
 treering fetch {name} --to runs/release
-treering batch 0 runs/release
+{again}treering batch 0 runs/release
 ```
 """
     return _front_matter({"tags": ["treering"], **metadata}) + body

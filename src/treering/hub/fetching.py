@@ -1,5 +1,6 @@
 """Fetching: a run put together again from where it is published, every file compared with the release's own manifests."""
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from treering.config.fetched import write_fetched
 from treering.config.reading import read_recipe
 from treering.config.run_directory import RECIPE, RunDirectory
 from treering.config.yaml_text import write_yaml
-from treering.errors import FormatError, InputError, IntegrityError
+from treering.errors import FormatError, InputError, IntegrityError, StorageError
 from treering.hub.plan import MODEL, Place
 from treering.hub.published import Published
 from treering.provenance.digests import digest_file
@@ -60,12 +61,17 @@ class FetchPlan:
 
 
 def plan_fetch(published: Published, wanted: Wanted) -> FetchPlan:
-    """Return what is fetched of a release and what is left out, because it is not wanted or was not published."""
+    """Return what is fetched of a release and what is left out, because it is not wanted or was not published.
+
+    Raises:
+        IntegrityError: When the Hub lists a file of another size or digest than the release's manifests.
+    """
     pieces, left_out = list[Piece](), dict[str, list[FileEntry]]()
     for stage, manifest in published.manifests.items():
         for entry in manifest.files:
             place = published.find(stage, entry.path)
             if place is not None and wanted.includes(stage, entry, place):
+                _refuse_other_listed(published, Piece(stage, entry, place))
                 pieces.append(Piece(stage, entry, place))
             else:
                 left_out.setdefault(stage, []).append(entry)
@@ -86,7 +92,11 @@ def fetch(published: Published, plan: FetchPlan, folder: Path, progress: Progres
     _refuse_foreign(folder, published)
     with held(folder), storage_errors(folder):
         run = RunDirectory(folder, published.recipe)
-        missing = [piece for piece in plan.pieces if not _is_here(run, piece)]
+        _refuse_links(run, plan.pieces)
+        missing = _missing(run, plan.pieces, progress)
+        _refuse_too_little_room(folder, missing)
+        for path in (folder / _ARRIVING).rglob("*.incomplete"):
+            path.unlink()  # the client begins them anew
         _write_records(run, published)
         with progress.task(f"fetch {published.name}", sum(piece.entry.size_bytes for piece in missing), "bytes") as task:
             for pieces in _by_branch(missing):
@@ -118,17 +128,56 @@ def _refuse_foreign(folder: Path, published: Published) -> None:
             )
 
 
-def _is_here(run: RunDirectory, piece: Piece) -> bool:
-    """Return whether a file is in the run already.
+def _refuse_other_listed(published: Published, piece: Piece) -> None:
+    fact = published.fact(piece.place)
+    if fact is None:
+        return
+    known = fact.digest if fact.digest.startswith("sha256:") else piece.entry.digest
+    if (fact.size_bytes, known) != (piece.entry.size_bytes, piece.entry.digest):
+        raise IntegrityError(
+            "what the Hub lists is not the release's file",
+            where=f"{published.name}{piece.place.repository}, {piece.place.branch}: {piece.place.path}",
+            expected=f"{piece.entry.digest}, {piece.entry.size_bytes:,} bytes",
+            found=f"{fact.digest}, {fact.size_bytes:,} bytes",
+            advice="the release is not what it says: treering audit says more",
+        )
+
+
+def _refuse_links(run: RunDirectory, pieces: Iterable[Piece]) -> None:
+    """Do nothing where what is written stays in the run's folder.
 
     Raises:
-        IntegrityError: When another one is.
+        InputError: When a place in it is a link to somewhere else.
     """
-    path = run.stage(piece.stage) / piece.entry.path
-    if not path.exists():
-        return False
-    _refuse_other(path, piece, advice="delete it, and fetch again")
-    return True
+    places = {run.path / _ARRIVING, *(run.stage(piece.stage) / piece.entry.path for piece in pieces)}
+    inside = {
+        path for place in places for path in (place, *place.parents) if path.is_relative_to(run.path) and path != run.path
+    }
+    if links := sorted(path for path in inside if path.is_symlink()):
+        raise InputError("this is a link, and nothing is fetched through one", where=links[0], advice="remove it")
+
+
+def _missing(run: RunDirectory, pieces: Iterable[Piece], progress: Progress) -> list[Piece]:
+    """Return what is not in the run yet, after comparing what is.
+
+    Raises:
+        IntegrityError: When another file is there.
+    """
+    places = [(piece, run.stage(piece.stage) / piece.entry.path) for piece in pieces]
+    here = [(piece, path) for piece, path in places if path.exists()]
+    with progress.task("compare what is here", sum(piece.entry.size_bytes for piece, _ in here), "bytes") as task:
+        for piece, path in here:
+            _refuse_other(path, piece, advice="delete it, and fetch again")
+            task.advance(piece.entry.size_bytes)
+    return [piece for piece, path in places if not path.exists()]
+
+
+def _refuse_too_little_room(folder: Path, missing: Iterable[Piece]) -> None:
+    needed, free = sum(piece.entry.size_bytes for piece in missing), shutil.disk_usage(folder).free
+    if needed > free:
+        raise StorageError(
+            "there is not enough room", where=folder, expected=f"{needed:,} bytes", found=f"{free:,} free", advice="fetch less"
+        )
 
 
 def _write_records(run: RunDirectory, published: Published) -> None:
@@ -181,7 +230,11 @@ def _fetch_branch(run: RunDirectory, published: Published, pieces: Sequence[Piec
             raise FormatError(
                 "this file is listed and cannot be had", where=f"{published.name}{suffix}, {name}, {piece.place.path}"
             )
-        _refuse_other(came, piece, advice="the release is not what it says: treering audit says more")
+        try:
+            _refuse_other(came, piece, advice="run the same command again; if it comes so again, treering audit says more")
+        except IntegrityError:
+            came.unlink()
+            raise
         place.parent.mkdir(parents=True, exist_ok=True)
         came.replace(place)
 

@@ -1,7 +1,7 @@
 """A release as it is published: its recipe, the manifest of every stage, and what lies on which branch of which repository."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from treering.config.digests import STAGES, release_digest_of
@@ -33,6 +33,7 @@ class Published:
     listings: Mapping[str, Listing]
     repositories: Mapping[str, Repository]
     records: Path
+    _digests: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def digest(self) -> str:
@@ -60,8 +61,10 @@ class Published:
             return False
         if fact.digest.startswith("sha256:"):
             return fact.digest == entry.digest
-        listing = self.listings[place.repository]
-        return digest_bytes(listing.read(branch, place.path, 0, fact.size_bytes)) == entry.digest
+        if fact.digest not in self._digests:
+            content = _read(self.listings[place.repository], branch, place.path)
+            self._digests[fact.digest] = digest_bytes(content)
+        return self._digests[fact.digest] == entry.digest
 
 
 def open_published(name: str, endpoint: str | None, records: Path, progress: Progress = SILENCE) -> Published:
@@ -106,17 +109,19 @@ def _branches(listing: Listing) -> dict[str, Branch]:
     return {branch.name: branch for branch in listing.everything}
 
 
-def _read(listing: Listing, main: Branch, path: str) -> bytes:
-    """Return a record on `main`.
+def _read(listing: Listing, branch: Branch, path: str) -> bytes:
+    """Return a record, or another file that git keeps.
 
     Raises:
-        FormatError: When it is not there, or too large to be one.
+        FormatError: When it is not there, or larger than any.
     """
-    fact = main.files.get(path)
-    if fact is None or fact.size_bytes > _MOST_RECORD_BYTES:
-        found = "none" if fact is None else f"{fact.size_bytes:,} bytes"
-        raise FormatError("this release lacks a record", where=f"{listing.name}, {MAIN}", expected=path, found=found)
-    return listing.read(main, path, 0, fact.size_bytes)
+    fact, where = branch.files.get(path), f"{listing.name}, {branch.name}"
+    if fact is None:
+        raise FormatError("this release lacks a record", where=where, expected=path)
+    if fact.size_bytes > _MOST_RECORD_BYTES:
+        most = f"at most {_MOST_RECORD_BYTES:,} bytes"
+        raise FormatError(f"{path} is too large for what it is", where=where, expected=most, found=f"{fact.size_bytes:,}")
+    return listing.read(branch, path, 0, fact.size_bytes)
 
 
 def _refuse_odd(stage: str, manifest: Manifest, where: Path) -> None:

@@ -17,7 +17,7 @@ HUBS_OWN = (".gitattributes",)  # the Hub writes it when a repository is created
 
 
 @dataclass(frozen=True)
-class Published:
+class Pushed:
     """What a repository holds, as read back: the commit of each branch, and how many of them this push made."""
 
     repository: str
@@ -25,7 +25,7 @@ class Published:
     pushed: int
 
 
-def push(planned: PlannedRepository, remote: Remote, tags: Sequence[str] = (), progress: Progress = SILENCE) -> Published:
+def push(planned: PlannedRepository, remote: Remote, tags: Sequence[str] = (), progress: Progress = SILENCE) -> Pushed:
     """Bring a repository's branches to what is planned, one commit each, read all back, and tag `main`.
 
     A branch that holds its files is left as it is, and of others only what differs is sent; so it is safe to repeat after any
@@ -48,7 +48,7 @@ def push(planned: PlannedRepository, remote: Remote, tags: Sequence[str] = (), p
             task.advance()
     for tag in tags:
         remote.tag(tag, remote.branches()[MAIN])
-    return Published(planned.name, read_back(planned, remote, tags, progress), len(pending))
+    return Pushed(planned.name, read_back(planned, remote, tags, progress), len(pending))
 
 
 def read_back(

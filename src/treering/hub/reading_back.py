@@ -11,9 +11,7 @@ from treering.hub.strangers import shown
 from treering.provenance.digests import digest_file
 from treering.provenance.manifests import MANIFEST, FileEntry
 from treering.provenance.progress import SILENCE, Progress
-from treering.revisions.branches import MAIN
-
-_WHOLE = ("training", "evaluation", "card")  # of which `main` has every file
+from treering.revisions.branches import MAIN, lies_on_main
 
 
 @dataclass
@@ -33,9 +31,16 @@ def read_back_published(published: Published, progress: Progress = SILENCE) -> d
         PublishError: When a branch or a file is missing, too many, or another; names them.
         EnvironmentMismatch: When the Hub cannot be reached, or does not answer as one does.
     """
-    expected, problems = _expected(published), list[str]()
+    expected = _expected(published)
+    problems = [
+        f"{published.name}{suffix} {shown(branch.name)} is no branch of the release: delete it"
+        for suffix, listing in published.listings.items()
+        for branch in listing.everything
+        if (suffix, branch.name) not in expected
+    ]
     with progress.task(f"read back {published.name}", len(expected), "branches") as task:
         for (suffix, branch), files in expected.items():
+            published.listings[suffix].watch(task)
             problems += [
                 f"{published.name}{suffix} {branch}: {problem}" for problem in _problems(published, suffix, branch, files)
             ]
@@ -65,7 +70,7 @@ def _expected(published: Published) -> Mapping[tuple[str, str], _Expected]:
         for entry in manifest.files:
             step, _, rest = entry.path.partition("/")
             for place in places_of(stage, entry.path):
-                add(place, entry, needed=_is_needed(stage, place))
+                add(place, entry, needed=_is_needed(stage, entry.path, place))
             if stage == "revisions" and step == last and rest != MANIFEST:
                 add(Place(MODEL, MAIN, rest), entry, needed=True)
     return found
@@ -79,13 +84,13 @@ def _companions(stage: str) -> Iterator[Place]:
         yield Place(DATA_SET, MAIN, f"{stage}/{MANIFEST}")
 
 
-def _is_needed(stage: str, place: Place) -> bool:
-    """Return whether a release lacks something without a file: texts, tokens and copies of records may be left out."""
+def _is_needed(stage: str, path: str, place: Place) -> bool:
+    """Return whether a release lacks something without a file: texts and tokens may be left out."""
     if place.repository == DATA_SET:
         return stage == "order"
     if stage == "revisions" and place.branch != MAIN:
         return place.path != MANIFEST
-    return stage in _WHOLE or place.repository == CHECKPOINTS
+    return stage == "card" or place.repository == CHECKPOINTS or lies_on_main(stage, path)
 
 
 def _problems(published: Published, suffix: str, name: str, expected: _Expected) -> Iterator[str]:

@@ -85,7 +85,7 @@ def read_manifest(directory: Path) -> Manifest:
     path = directory / MANIFEST
     body = read_record(path, *_FORMAT)
     try:
-        files = tuple(FileEntry(str(f["path"]), int(f["size_bytes"]), str(f["digest"])) for f in body["files"])
+        files = tuple(FileEntry(str(f["path"]), _size(f["size_bytes"]), str(f["digest"])) for f in body["files"])
         manifest = Manifest(str(body["stage"]), str(body["stage_digest"]), dict(body["reads"]), files)
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError("this manifest lacks a field or has one of a wrong type", where=path, found=repr(error)) from error
@@ -96,6 +96,17 @@ def read_manifest(directory: Path) -> Manifest:
     if outside:
         raise FormatError("this manifest names files outside its folder", where=path, found=outside)
     return manifest
+
+
+def _size(value: object) -> int:
+    """Return a size in bytes.
+
+    Raises:
+        ValueError: When it is none.
+    """
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no size")
+    return value
 
 
 def verify_manifest(directory: Path, left_out: Set[str] = frozenset()) -> Manifest:

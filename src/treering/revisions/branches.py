@@ -34,6 +34,11 @@ def branches_of(run: RunDirectory) -> dict[str, dict[str, Path]]:
     return {**branches, MAIN: main}
 
 
+def lies_on_main(stage: str, path: str) -> bool:
+    """Return whether a file of a stage below the card lies on `main`, under its path in the run, whatever the card names."""
+    return stage in _ALL or Path(path).name in _RECORDS.get(stage, ())
+
+
 def _files(folder: Path) -> dict[str, Path]:
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     return {path.relative_to(folder).as_posix(): path for path in found}
@@ -44,7 +49,7 @@ def _records(run: RunDirectory) -> dict[str, Path]:
     found = {}
     for stage in STAGES:
         for entry in read_manifest(run.stage(stage)).files if stage != "card" else ():
-            if stage in _ALL or Path(entry.path).name in _RECORDS[stage]:
+            if lies_on_main(stage, entry.path):
                 found[f"{stage}/{entry.path}"] = run.stage(stage) / entry.path
         found[f"{stage}/{MANIFEST}"] = run.stage(stage) / MANIFEST
     return found

@@ -87,7 +87,7 @@ def _looks(recipe: Recipe) -> Iterator[_Look]:
     weights = ("checkpoints", "revisions")
     yield _Look("revisions: each is its checkpoint's, byte by byte", (*trained, "revisions"), weights, check_revisions)
     yield _Look("card: its recipe is the run's", ("card",), (), check_card_recipe)
-    yield _Look("card: its pictures are the evaluation's", ("card", "evaluation"), (), check_card_pictures)
+    yield _Look("card: its pictures are the evaluation's", ("card", "evaluation"), ("card", "evaluation"), check_card_pictures)
     yield _Look("card: every number follows from its record", STAGES, (), check_claims)
 
 

@@ -73,24 +73,31 @@ def training_table(run: Run) -> str:
 
 def predicted_bytes(row: dict[str, Any]) -> int:
     """Return what `treering show` predicts now for a case of the memory benchmark."""
-    memory, footprint = (importlib.import_module(name) for name in ("memory", "treering.training.footprint"))
-    names = ("model", "precision", "micro_batch_size", "global_batch_size", "recompute_layers")
-    return footprint.footprint(memory.recipe_for(*(row[name] for name in names)), row["ranks"], row["shard"]).peak
+    return importlib.import_module("memory").case_of(row).predicted_bytes
 
 
 def _memory(run: Run) -> str:
     cells = [
         [
             f"{row['model']}, {row['precision']}, {row['micro_batch_size']} of {row['global_batch_size']} sequences",
-            str(row["ranks"]) + (f", `{row['shard']}`" if row["ranks"] > 1 else ""),
+            str(row["ranks"]) + (f", `{row['shard']}`" if row["ranks"] > 1 and not row["stage"] else ""),
             "again" if row["recompute_layers"] else "kept",
+            _way(row),
             f"{predicted_bytes(row) / 1e6:,.0f}",
             f"{row['measured_bytes'] / 1e6:,.0f}",
             f"{predicted_bytes(row) / row['measured_bytes']:.2f}",
         ]
         for row in run["rows"]
     ]
-    return _table(["", "ranks", "layers", "predicted, MB", "measured, MB", "ratio"], cells)
+    return _table(["", "ranks", "layers", "how", "predicted, MB", "measured, MB", "ratio"], cells)
+
+
+def _way(row: dict[str, Any]) -> str:
+    """Return what of engine and kernels is not the default."""
+    offloaded = ", offloaded" if row["offload_optimizer"] else ""
+    stage = f"DeepSpeed, stage {row['stage']}{offloaded}" if row["stage"] else ""
+    named = (stage, "compiled" if row["compiled"] else "", "`math`" if row["attention"] == "math" else "")
+    return ", ".join(filter(None, named))
 
 
 def _order(run: Run) -> str:

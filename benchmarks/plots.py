@@ -46,12 +46,13 @@ def training(runs: list[dict[str, Any]]) -> None:
 
 def memory(runs: list[dict[str, Any]]) -> None:
     _, axes = plt.subplots(figsize=(4.5, 4))
-    rows = runs[-1]["rows"]
-    measured, predicted = [row["measured_bytes"] / 1e6 for row in rows], [predicted_bytes(row) / 1e6 for row in rows]
+    measured = [row["measured_bytes"] / 1e6 for run in runs for row in run["rows"]]
     ends = [0.9 * min(measured), 1.1 * max(measured)]
     axes.fill_between(ends, [0.85 * end for end in ends], [1.15 * end for end in ends], color="#dddddd", label="± 15 %")
     axes.plot(ends, ends, color="#555555", linewidth=1)
-    axes.scatter(measured, predicted, color=OWN["color"], zorder=3)
+    for run, marker in zip(runs, "os^D", strict=False):
+        points = [(row["measured_bytes"] / 1e6, predicted_bytes(row) / 1e6) for row in run["rows"]]
+        axes.scatter(*zip(*points, strict=True), color=OWN["color"], marker=marker, label=run["settings"]["cases"], zorder=3)
     axes.set(xlabel="measured, MB", ylabel="predicted, MB", xscale="log", yscale="log")
     axes.legend()
 

@@ -104,13 +104,18 @@ def test_show_says_what_memory_a_rank_takes_and_refuses_more_ranks_than_micro_ba
     assert "at most 128 (global_batch_size 1024 ÷ micro_batch_size 8)" in told
 
 
-def test_show_predicts_no_memory_for_an_engine_it_knows_nothing_of(treering, repository, tmp_path):
+def test_show_says_what_memory_deepspeed_takes_whatever_shard_says(treering, repository, tmp_path):
     own = (repository / "recipes" / "pythia-14m.yaml").read_text(encoding="utf-8")
     other = tmp_path / "other.yaml"
     other.write_text(own.replace("training:\n", "training:\n  engine: {name: deepspeed, stage: 2}\n", 1), encoding="utf-8")
-    assert "memory            not predicted for engine deepspeed" in treering("show", other)[1]
-    memory = json.loads(treering("show", other, "--json")[1])["memory"]
-    assert (memory["engine"], memory["bytes"]) == ("deepspeed", None)
+    assert "at most on rank 0 of 4 (DeepSpeed's stage 2)" in treering("show", other, "--ranks", 4)[1]
+    whole, spread = (
+        json.loads(treering("show", other, "--json", "--ranks", 4, "--shard", shard)[1])["memory"]
+        for shard in ("moments", "weights")
+    )
+    assert whole == spread
+    assert (whole["engine"], whole["stage"], whole["shard"]) == ("deepspeed", 2, None)
+    assert whole["bytes"]["peak"] > whole["bytes"]["weights"]
 
 
 @pytest.mark.parametrize("verb", ["show", "run", "prepare", "train", "export", "evaluate", "card", "install"])

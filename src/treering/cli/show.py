@@ -112,14 +112,17 @@ def _lines(record: dict[str, Any]) -> list[str]:
 
 
 def _memory(recipe: "Recipe", ranks: int, shard: str) -> dict[str, Any]:
-    from treering.config.schema import TREERING
+    from treering.config.schema import DeepSpeedEngine
     from treering.training.footprint import footprint
     from treering.training.ranks import refuse_ranks
 
     refuse_ranks(recipe.training, ranks)
-    engine = recipe.training.engine.name
-    told = {"ranks": ranks, "shard": shard, "device": recipe.training.device, "engine": engine}
-    return {**told, "bytes": vars(footprint(recipe, ranks, shard)) if engine == TREERING else None}
+    engine = recipe.training.engine
+    # DeepSpeed's stage says what is spread, not --shard.
+    stage = engine.stage if isinstance(engine, DeepSpeedEngine) else None
+    told = {"ranks": ranks, "shard": None if stage else shard, "stage": stage, "device": recipe.training.device}
+    sizes = None if recipe.training.imported else vars(footprint(recipe, ranks, shard))
+    return {**told, "engine": engine.name, "bytes": sizes}
 
 
 def _memory_text(memory: dict[str, Any]) -> str:
@@ -130,7 +133,8 @@ def _memory_text(memory: dict[str, Any]) -> str:
     sizes = {name: size_text(size) for name, size in memory["bytes"].items()}
     parts = ", ".join(f"{name} {sizes[name]}" for name in ("weights", "moments", "gradients", "activations", "program"))
     ranks = memory["ranks"]
-    where = "" if ranks == 1 else f" on rank 0 of {ranks} ({memory['shard']} spread)"
+    spread = f"DeepSpeed's stage {memory['stage']}" if memory["stage"] else f"{memory['shard']} spread"
+    where = "" if ranks == 1 else f" on rank 0 of {ranks} ({spread})"
     untested = "; never compared with a GPU's" if memory["device"] == "cuda" else ""
     saving = f"{sizes['saving']} of the processor's more while a checkpoint is saved"
     return f"about {sizes['peak']} at most{where} ({parts}), {saving}{untested}"

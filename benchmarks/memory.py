@@ -106,7 +106,6 @@ CASES: dict[str, tuple[Case, ...]] = {
     "deepspeed-deep": (
         *(Case("deep", "fp32", 4, 16, 2, stage=stage) for stage in STAGES),
         Case("deep", "fp32", 4, 16, 2, stage=3, offload_optimizer=True),
-        Case("deep", "bf16", 8, 16, 2, stage=2),
     ),
 }
 

@@ -121,9 +121,9 @@ def _deepspeed_weights_whole(recipe: Recipe, sizes: dict[str, int], activations:
     else:
         waiting, exchanged = whole if several else 0, whole - bucket + added + reduced
     lasting = whole + own + moments + offloaded
-    updating = round(_HOLES * (lasting + max(waiting + activations, _in_heap(recipe) + exchanged)))
+    updating = lasting + _at_most(waiting + activations, exchanged, _in_heap(recipe), several)
     starting = 3 * whole + max(2 * whole, lasting + largest)
-    return _Held(whole + own, moments, exchanged, updating, starting)
+    return _Held(whole + own, moments, exchanged, round(_HOLES * updating), starting)
 
 
 def _deepspeed_weights_spread(recipe: Recipe, sizes: dict[str, int], activations: int, world_size: int) -> _Held:
@@ -134,19 +134,27 @@ def _deepspeed_weights_spread(recipe: Recipe, sizes: dict[str, int], activations
     whole, largest = _FP32 * sum(sizes.values()), _FP32 * max(sizes.values())
     own, bucket, moments = whole // world_size, min(whole, _FP32 * _BUCKET), 2 * whole // world_size
     weights = (2 if zero_settings(recipe).offload_optimizer else 1) * own
-    # What is fetched ahead, a bucket at a time, is received in one piece and copied out of it.
-    gathered, exchanged = min(whole, _FP32 * _USED_AGAIN_WITHIN) + bucket, bucket + largest
-    lasting = weights + moments + 2 * own
-    updating = round(_HOLES * (lasting + bucket + gathered + max(activations, _in_heap(recipe) + exchanged)))
+    gathered, exchanged = min(whole, _FP32 * _USED_AGAIN_WITHIN), bucket + largest
+    lasting, several = weights + moments + 2 * own, recipe.training.micro_batches > world_size
+    updating = lasting + bucket + gathered + _at_most(activations, exchanged, _in_heap(recipe), several)
     # Moments are placed one parameter at a time, whole and filled up, beside a vector that tells numbers from what fills up.
     starting = 3 * whole + max(whole + own, lasting + own + 2 * largest)
-    return _Held(weights + gathered, moments, 2 * own + bucket + exchanged, updating, starting)
+    return _Held(weights + gathered, moments, 2 * own + bucket + exchanged, round(_HOLES * updating), starting)
+
+
+def _at_most(computing: int, exchanged: int, in_heap: int, several: bool) -> int:
+    """Return what is held at most while gradients are computed and then exchanged, the heap keeping what it once had.
+
+    What is exchanged comes in large blocks, which the heap has no room for. Of several micro-batches the next one finds, where
+    the first one's blocks were, what stays for its sake: it takes new room.
+    """
+    return max(computing, exchanged) + in_heap if several else max(computing, in_heap + exchanged)
 
 
 def _in_heap(recipe: Recipe) -> int:
-    """Return what of the activations still takes memory when they are freed, for nothing that comes in large blocks.
+    """Return what of the activations comes in blocks of the heap's, which DeepSpeed leaves as it is.
 
-    As the C library has it: a block under 32 MiB stays the heap's, a larger one goes back, and DeepSpeed leaves that as it is.
+    As glibc has it, a block of 32 MiB or more lies outside, and goes back when it is freed.
     """
     layers = 1 if recipe.observe.recompute_layers else recipe.model.num_hidden_layers
     return layers * sum(block for block in _layer_blocks(recipe) if block < _MAPPED)

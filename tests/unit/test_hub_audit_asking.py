@@ -8,12 +8,13 @@ import pytest
 from hub_audit_making import NAME, Branches, Hub, Shard, Training, Whole, document, release, settings
 
 from treering.errors import EnvironmentMismatch, FormatError, InputError
-from treering.hub.asking import Asking, Pace
+from treering.hub.asking import Asking
 from treering.hub.audit.findings import Severity
 from treering.hub.audit.headers import read_header
 from treering.hub.audit.release import Wanted, audit
 from treering.hub.client import open_repository
 from treering.hub.listed import plain
+from treering.hub.pace import Pace, seconds_asked
 from treering.provenance.progress import SILENCE
 
 SMALL = Training(steps=(0, 1, 2, 4))
@@ -84,6 +85,12 @@ def test_a_hub_that_has_had_enough_is_waited_for_and_that_is_told(hub, tmp_path,
     assert list(asking(hub, watched, tmp_path).list_files(commit(hub)))
     assert watched.slept == [slept]
     assert "too many requests" in watched.notes[0] and watched.notes[1] == ""
+
+
+@pytest.mark.parametrize("told", ["", "-3", "1.5", "\N{ARABIC-INDIC DIGIT THREE}", "9" * 5000, "soon"])
+def test_a_wait_that_cannot_be_read_is_none(told):
+    assert seconds_asked({"Retry-After": told, "RateLimit": f"r=0;t={told}"}) in (None, 1.0)
+    assert seconds_asked({"Retry-After": told, "RateLimit": '"api";r=0;t=55'}) == 55.0
 
 
 def test_a_hub_in_trouble_is_asked_again_after_longer_and_longer(hub, tmp_path):
@@ -208,21 +215,20 @@ def test_weights_are_not_downloaded(hub):
     assert hub.bytes_sent < 8_000_000
 
 
-def test_pace_keeps_to_so_many_requests_in_a_window():
-    watched = Watched()
-    pace = Pace(3, watched.sleep)
-    taken = [pace._take() for _ in range(3)]
-    assert taken == [0.0, 0.0, 0.0]
-    assert 299 < pace._take() <= 300
+def test_no_more_is_asked_for_in_a_time_than_a_hub_allows(hub, tmp_path):
+    hub.page = 7
+    hub.add({"main": {f"{number}.txt": Whole(b"x") for number in range(30)}})
+    watched, now = Watched(), [0.0]
+    asked = asking(hub, watched, tmp_path)
 
-    def wait(seconds: float) -> None:
+    def sleep(seconds: float) -> None:
         watched.slept.append(seconds)
-        pace._times.clear()
+        now[0] += seconds
 
-    pace._sleep = wait
-    pace.wait(watched)
-    assert 299 < watched.slept[0] <= 300
-    assert "the Hub allows 3 such requests" in watched.notes[0]
+    asked._sleep, asked._paces["api"] = sleep, Pace(3, 300.0, clock=lambda: now[0])
+    assert len(list(asked.list_files(commit(hub)))) == 30
+    assert len(hub.requests) == 5 and watched.slept == [300.0]
+    assert watched.notes == ["waiting 300 s: the Hub allows 3 such requests in five minutes", ""]
 
 
 # What is believed of files

@@ -285,11 +285,10 @@ def test_commits_beyond_what_a_hub_takes_wait_for_the_hour() -> None:
         waits.append(seconds)
         now[0] += seconds
 
-    pace = Pace(3, sleep, lambda: now[0])
+    pace = Pace(3, sleep=sleep, clock=lambda: now[0])
     for _ in range(7):
-        if seconds := pace.seconds_to_commit():
+        while seconds := pace.take():
             sleep(seconds)
-        pace.count_commit()
         now[0] += 10
     assert waits == [3570.0, 3570.0]
     assert Pace(None).expected_seconds(500) == 0
@@ -338,7 +337,7 @@ def test_waiting_is_told_before_it_begins_and_not_for_what_is_there(hub: Hub, tm
         now[0] += seconds
 
     def remote() -> Remote:
-        return Remote(planned.name, "model", hub.endpoint, TOKEN, Pace(1, sleep, lambda: now[0]), tell=told.append)
+        return Remote(planned.name, "model", hub.endpoint, TOKEN, Pace(1, sleep=sleep, clock=lambda: now[0]), tell=told.append)
 
     push(planned, remote())
     assert told[0] == "acme/small: 3 commits at 1 an hour, about 2 h"

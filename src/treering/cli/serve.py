@@ -1,7 +1,6 @@
 """`treering serve`: a release, or a folder to push to, over the Hub's own protocol."""
 
 import ipaddress
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -127,9 +126,9 @@ def _tell(record: dict[str, Any]) -> None:
 
 
 def _load(setting: str, repository: dict[str, Any]) -> list[str]:
-    load = f"print(M.from_pretrained({repository['name']!r}, revision={repository['branches'][-1]!r}))"
-    code = f"from transformers import AutoModelForCausalLM as M; {load}"
-    return [f"{setting} python -c {shlex.quote(code)}", f"{setting} hf download {repository['name']}"]
+    load = f"print(M.from_pretrained('{repository['name']}', revision='{repository['branches'][-1]}'))"
+    code = f'python -c "from transformers import AutoModelForCausalLM as M; {load}"'
+    return [f"{setting} {code}", f"{setting} hf download {repository['name']}"]
 
 
 def _branches_text(branches: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from treering.errors import EnvironmentMismatch, FormatError
 from treering.hub.client import Answer, Repository
 from treering.hub.documents import parse_document
+from treering.hub.pace import Pace, seconds_asked
 from treering.hub.strangers import shown
 from treering.provenance.progress import Task
 
@@ -20,36 +20,10 @@ _WINDOW_SECONDS = 300.0
 _MOST = {"api": 450, "resolve": 2_700}
 _FINE = (200, 206)
 _TIMES = 7  # that one thing is asked for
-_LONGEST_WAIT_SECONDS = 900.0
+_LONGEST_WAIT_SECONDS, _SPARE_SECONDS = 900.0, 1.0
 _MOST_PAGES = 40  # of a thousand files
 _MOST_PAGE_BYTES = 8_000_000
-_RESET = re.compile(r"\bt=(\d{1,6})\b")
 _NEXT = re.compile(r'<([^<>]*)>\s*;\s*rel="next"')
-
-
-class Pace:
-    """When the next request may go out: never more than `most` in any `_WINDOW_SECONDS`."""
-
-    def __init__(self, most: int, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._times, self._most, self._sleep, self._lock = deque[float](), most, sleep, threading.Lock()
-
-    def wait(self, task: Task) -> None:
-        """Return when the next request may go out, after telling whoever watches if that takes long."""
-        while (seconds := self._take()) > 0:
-            task.note(f"waiting {seconds:.0f} s: the Hub allows {self._most:,} such requests in five minutes")
-            self._sleep(seconds)
-            task.note("")
-
-    def _take(self) -> float:
-        """Take the next place and return 0, or return the seconds until there may be one."""
-        with self._lock:
-            now = time.monotonic()
-            while self._times and self._times[0] <= now - _WINDOW_SECONDS:
-                self._times.popleft()
-            if len(self._times) >= self._most:
-                return self._times[0] + _WINDOW_SECONDS - now
-            self._times.append(now)
-            return 0.0
 
 
 @dataclass
@@ -74,7 +48,7 @@ class Asking:
 
     def __init__(self, repository: Repository, task: Task, sleep: Callable[[float], None] = time.sleep) -> None:
         self.repository, self.task, self.traffic = repository, task, Traffic()
-        self._sleep, self._paces = sleep, {kind: Pace(most, sleep) for kind, most in _MOST.items()}
+        self._sleep, self._paces = sleep, {kind: Pace(most, _WINDOW_SECONDS, sleep) for kind, most in _MOST.items()}
 
     def list_files(self, commit: str) -> Iterator[dict[str, Any]]:
         """Yield a commit's files as the Hub describes them, page after page.
@@ -124,16 +98,21 @@ class Asking:
     def _get(self, path: str, kind: str, most_bytes: int, first_byte: int | None = None) -> Answer:
         answer = Answer(0, {}, b"")
         for time_asked in range(1, _TIMES + 1):
-            self._paces[kind].wait(self.task)
+            pace = self._paces[kind]
+            while (seconds := pace.take()) > 0:
+                self._wait(seconds, f"the Hub allows {pace.most:,} such requests in five minutes")
             answer = self.repository.ask(path, most_bytes, first_byte, last_time=time_asked == _TIMES)
             self.traffic.count(answer, again=time_asked > 1)
             if answer.status in _FINE or 400 <= answer.status < 429:
                 return answer
-            seconds = _wait_of(answer, time_asked, self.repository.name)
-            self.task.note(f"waiting {seconds:.0f} s: {_why(answer.status)}")
-            self._sleep(seconds)
-            self.task.note("")
+            self._wait(_wait_of(answer, time_asked, self.repository.name), _why(answer.status))
         raise odd_answer(self.repository.name, f"HTTP {answer.status}")
+
+    def _wait(self, seconds: float, why: str) -> None:
+        """Wait, after telling whoever watches."""
+        self.task.note(f"waiting {seconds:.0f} s: {why}")
+        self._sleep(seconds)
+        self.task.note("")
 
 
 def _wait_of(answer: Answer, times: int, where: str) -> float:
@@ -142,14 +121,11 @@ def _wait_of(answer: Answer, times: int, where: str) -> float:
     Raises:
         EnvironmentMismatch: When it asks for more than anyone would sit by for.
     """
-    told = answer.headers.get("Retry-After", "")
-    reset = _RESET.search(answer.headers.get("RateLimit", ""))
-    if not (told.isascii() and told.isdigit()) and reset is None:
+    if (seconds := seconds_asked(answer.headers)) is None:
         return float(2 ** (times - 1))
-    seconds = int(told[:9]) if told.isascii() and told.isdigit() else int(reset[1]) if reset else 0
     if seconds > _LONGEST_WAIT_SECONDS:
-        raise EnvironmentMismatch("the Hub asks to wait", where=where, found=f"{seconds:,} seconds", advice="try again then")
-    return seconds + 1.0
+        raise EnvironmentMismatch("the Hub asks to wait", where=where, found=f"{seconds:,.0f} seconds", advice="try again then")
+    return seconds + _SPARE_SECONDS
 
 
 def _why(status: int) -> str:

@@ -1,35 +1,53 @@
-"""How many commits an hour a Hub takes."""
+"""How often a Hub lets itself be asked, and how long it says to wait."""
 
+import re
+import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+_HOUR_SECONDS = 3600.0
+_RESET = re.compile(r"\bt=(\d{1,9})\b", re.ASCII)
+_DIGITS = re.compile(r"\d{1,9}", re.ASCII)
 
 
 @dataclass
 class Pace:
-    """How many commits an hour a Hub takes: beyond them is waited, without asking in vain.
+    """How often a Hub lets a thing be done: never more than `most` times in any `window_seconds`.
 
-    `commits_per_hour` None is no limit. `sleep` and `clock` are the machine's, but for tests.
+    `most` None is no limit. `sleep` and `clock` are the machine's, but for tests.
     """
 
-    commits_per_hour: int | None
+    most: int | None
+    window_seconds: float = _HOUR_SECONDS
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
-    made: list[float] = field(default_factory=list)
+    _times: deque[float] = field(default_factory=deque[float], repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def seconds_to_commit(self) -> float:
-        """Return how long to wait until another commit may be made."""
-        if self.commits_per_hour is None:
+    def take(self) -> float:
+        """Take the next place and return 0, or return the seconds until there may be one."""
+        if self.most is None:
             return 0.0
-        recent = [when for when in self.made if when > self.clock() - 3600]
-        if len(recent) < self.commits_per_hour:
+        with self._lock:
+            now = self.clock()
+            while self._times and self._times[0] <= now - self.window_seconds:
+                self._times.popleft()
+            if len(self._times) >= self.most:
+                return self._times[0] + self.window_seconds - now
+            self._times.append(now)
             return 0.0
-        return max(0.0, recent[-self.commits_per_hour] + 3600 - self.clock())
 
-    def count_commit(self) -> None:
-        """Take note of a commit that is made now."""
-        self.made.append(self.clock())
+    def expected_seconds(self, times: int) -> float:
+        """Return how long so many wait for each other, if the things themselves took no time."""
+        return 0.0 if self.most is None else max(0, times - 1) // self.most * self.window_seconds
 
-    def expected_seconds(self, commits: int) -> float:
-        """Return how long so many commits wait for each other, sending apart."""
-        return 0.0 if self.commits_per_hour is None else max(0, commits - 1) // self.commits_per_hour * 3600.0
+
+def seconds_asked(headers: Mapping[str, str]) -> float | None:
+    """Return how many seconds the Hub asks to wait; None where it asks for nothing that can be read."""
+    told = _DIGITS.fullmatch(headers.get("Retry-After", "").strip())
+    reset = _RESET.search(headers.get("RateLimit", ""))
+    if told is None and reset is None:
+        return None
+    return float(told[0] if told else reset[1] if reset else 0)

@@ -1,6 +1,5 @@
 """A repository that is written to: few calls, each repeated as long as the Hub asks to wait."""
 
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,20 +13,19 @@ from huggingface_hub.hf_api import RepoFile
 
 from treering.errors import InputError, TreeringError
 from treering.hub.client import open_repository
-from treering.hub.pace import Pace
+from treering.hub.pace import Pace, seconds_asked
 from treering.hub.plan import Kind
 from treering.hub.problems import explained
 
 _Answer = TypeVar("_Answer")
 _AGAIN = (408, 409, 429, 500, 502, 503, 504)
-_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS = 3600.0, 1.0
+_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS, _SPARE_SECONDS = 3600.0, 1.0, 1.0
 _TOO_MANY = 429
 _ATTEMPTS, _FIRST_ATTEMPTS = 12, 4
 _LONGEST_BUSY_SECONDS = 2 * 3600.0  # a Hub counts commits by the hour
 _WORTH_TELLING_SECONDS = 30.0
 _XET = "xet-write-token"
 _MOVED = 412
-_DEADLINE = re.compile(r"\bt=(\d+)")
 
 
 class _MovedError(Exception):
@@ -80,7 +78,7 @@ class Remote:
     def tell_of_waiting(self, commits: int) -> None:
         """Say how long so many commits will wait for each other, if they will."""
         if seconds := self.pace.expected_seconds(commits):
-            self.tell(f"{self.name}: {commits} commits at {self.pace.commits_per_hour} an hour, about {seconds / 3600:.0f} h")
+            self.tell(f"{self.name}: {commits} commits at {self.pace.most} an hour, about {seconds / 3600:.0f} h")
 
     def files(self, commit: str) -> dict[str, RemoteFile]:
         """Return the files of a commit, by their paths."""
@@ -102,8 +100,8 @@ class Remote:
 
     def commit(self, branch: str, parent: str, added: Mapping[str, Path | bytes], removed: Sequence[str]) -> bool:
         """Make one commit on a branch whose head is `parent`; return False where its head is another by now."""
-        self._wait(self.pace.seconds_to_commit(), "so many commits an hour")
-        self.pace.count_commit()
+        while seconds := self.pace.take():
+            self._wait(seconds, "so many commits an hour")
         operations: list[Any] = [CommitOperationDelete(path) for path in removed]
         operations += [CommitOperationAdd(path, file) for path, file in added.items()]
         try:
@@ -177,11 +175,10 @@ class Remote:
         return attempt < (_ATTEMPTS if self.answered or _status(error) is not None else _FIRST_ATTEMPTS)
 
     def _wait(self, seconds: float, why: str) -> None:
-        if seconds > 0:
-            self.note(f"{why}: waiting {seconds:.0f} s")
-            if seconds >= _WORTH_TELLING_SECONDS:
-                self.tell(f"{self.name}: {why}, waiting {seconds:.0f} s")
-            self.pace.sleep(seconds)
+        self.note(f"{why}: waiting {seconds:.0f} s")
+        if seconds >= _WORTH_TELLING_SECONDS:
+            self.tell(f"{self.name}: {why}, waiting {seconds:.0f} s")
+        self.pace.sleep(seconds)
 
     def _refused(self, error: BaseException) -> TreeringError:
         if _status(error) in (401, 403):
@@ -215,14 +212,11 @@ def _is_passing(error: BaseException) -> bool:
 
 
 def _wait_seconds(error: BaseException, otherwise: float) -> float:
-    """Return how long the Hub asks to wait."""
+    """Return how long to wait: what the Hub asks for, within reason."""
+    asked = None
     if isinstance(error, HfHubHTTPError) and error.response is not None:
-        asked = error.response.headers.get("Retry-After", "")
-        deadline = _DEADLINE.search(error.response.headers.get("RateLimit", ""))
-        seconds = asked if asked.isdigit() else deadline[1] if deadline else ""
-        if seconds:
-            return min(float(seconds) + 1, _LONGEST_WAIT_SECONDS)
-    return otherwise
+        asked = seconds_asked(error.response.headers)
+    return otherwise if asked is None else min(asked + _SPARE_SECONDS, _LONGEST_WAIT_SECONDS)
 
 
 def open_remote(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from treering.config.schema import DeepSpeedEngine, ModelSection, Recipe, TrainingSection
 from treering.model.cross_entropy import TOKENS_AT_ONCE
 from treering.model.shapes import is_embedding, parameter_shapes
-from treering.training.zero import _BUCKET, _WEIGHTS_CUT_UP, zero_settings
+from treering.training.zero import BUCKET, WEIGHTS_CUT_UP, zero_settings
 
 _FP32 = 4
 # From `benchmarks/memory.py`: Python, torch and what its libraries of matrix products keep for themselves, and what the
@@ -80,7 +80,7 @@ def footprint(recipe: Recipe, world_size: int = 1, shard: str = "moments") -> Fo
 def _way(training: TrainingSection, world_size: int, shard: str) -> Callable[[Recipe, dict[str, int], int, int], _Held]:
     """Return what tells what a rank holds, from a recipe, its parameters' sizes, its activations and the number of ranks."""
     if isinstance(training.engine, DeepSpeedEngine):
-        return _deepspeed_weights_spread if training.engine.stage == _WEIGHTS_CUT_UP else _deepspeed_weights_whole
+        return _deepspeed_weights_spread if training.engine.stage == WEIGHTS_CUT_UP else _deepspeed_weights_whole
     return _weights_spread if shard == "weights" and world_size > 1 else _moments_spread
 
 
@@ -111,7 +111,7 @@ def _deepspeed_weights_whole(recipe: Recipe, sizes: dict[str, int], activations:
     """
     settings, several = zero_settings(recipe), recipe.training.micro_batches > world_size
     whole, largest = _FP32 * sum(sizes.values()), _FP32 * max(sizes.values())
-    own, bucket, moments = whole // world_size, min(whole, _FP32 * _BUCKET), 2 * whole // world_size
+    own, bucket, moments = whole // world_size, min(whole, _FP32 * BUCKET), 2 * whole // world_size
     # Offloaded: gradients beside the moments, room for what is updated to go back, and room twice for a gradient.
     offloaded = 2 * (own + largest) if settings.offload_optimizer else 0
     added = own if several and (offloaded or settings.stage > 1) else 0
@@ -132,7 +132,7 @@ def _deepspeed_weights_spread(recipe: Recipe, sizes: dict[str, int], activations
     Of its own part a rank has gradients as they are added up and as AdamW takes them; and offloaded, AdamW's own weights.
     """
     whole, largest = _FP32 * sum(sizes.values()), _FP32 * max(sizes.values())
-    own, bucket, moments = whole // world_size, min(whole, _FP32 * _BUCKET), 2 * whole // world_size
+    own, bucket, moments = whole // world_size, min(whole, _FP32 * BUCKET), 2 * whole // world_size
     weights = (2 if zero_settings(recipe).offload_optimizer else 1) * own
     gathered, exchanged = min(whole, _FP32 * _USED_AGAIN_WITHIN), bucket + largest
     lasting, several = weights + moments + 2 * own, recipe.training.micro_batches > world_size

@@ -27,9 +27,9 @@ from treering.training.optimizer import clipping_scale
 from treering.training.tree import share
 from treering.training.watch import Watch
 
-_WEIGHTS_CUT_UP = 3
+WEIGHTS_CUT_UP = 3
 # Numbers reduced, gathered or fetched ahead at once; of DeepSpeed's own half a billion each buffer would be 2 GB.
-_BUCKET = 50_000_000
+BUCKET = 50_000_000
 
 
 class Zero(Processes):
@@ -149,7 +149,7 @@ class Zero(Processes):
         utils = self._deepspeed.utils
         if key is not None:
             return utils.safe_get_full_optimizer_state(parameter, key)
-        return utils.safe_get_full_fp32_param(parameter) if self._settings.stage == _WEIGHTS_CUT_UP else parameter
+        return utils.safe_get_full_fp32_param(parameter) if self._settings.stage == WEIGHTS_CUT_UP else parameter
 
     def _from_rank_0(self, name: str, group: Mapping[str, Tensor] | None) -> Tensor:
         """Return a tensor of rank 0's on every rank's device."""
@@ -162,7 +162,7 @@ class Zero(Processes):
     def _place_moments(self) -> None:
         """Have DeepSpeed know rank 0's moments; of itself it makes and finds them in its first update."""
         zero = self._engine.optimizer
-        if self._settings.stage == _WEIGHTS_CUT_UP:
+        if self._settings.stage == WEIGHTS_CUT_UP:
             self._optimizer.make_moments(zero.fp32_partitioned_groups_flat, COUNTED)
         else:
             self._optimizer.make_moments(zero.single_partition_of_fp32_groups)
@@ -171,13 +171,13 @@ class Zero(Processes):
         for name, parameter in self._network.named_parameters():
             for key, group in zip(MOMENTS, groups, strict=True):
                 self._set_moment(parameter, key, self._from_rank_0(name, group))
-            if self._settings.stage == _WEIGHTS_CUT_UP:
+            if self._settings.stage == WEIGHTS_CUT_UP:
                 self._set_moment(parameter, COUNTED, torch.ones(self._shapes[name], device=self._device))
         self._optimizer.find_padding()
 
     def _set_moment(self, parameter: Any, key: str, value: Tensor) -> None:
         utils = self._deepspeed.utils
-        if self._settings.stage != _WEIGHTS_CUT_UP:
+        if self._settings.stage != WEIGHTS_CUT_UP:
             utils.safe_set_full_optimizer_state(parameter, value, key)
             return
         part = parameter.ds_tensor.numel()  # the last rank's is filled up
@@ -211,7 +211,7 @@ def zero_settings(recipe: Recipe) -> DeepSpeedEngine:
 def _configuration(recipe: Recipe, world_size: int) -> dict[str, Any]:
     """Return what DeepSpeed is to know; weights stay in fp32, and mixed precision is autocast, as in treering's own engine."""
     training, settings = recipe.training, zero_settings(recipe)
-    sizes = dict.fromkeys(("reduce_bucket_size", "allgather_bucket_size", "stage3_prefetch_bucket_size"), _BUCKET)
+    sizes = dict.fromkeys(("reduce_bucket_size", "allgather_bucket_size", "stage3_prefetch_bucket_size"), BUCKET)
     offload = {"offload_optimizer": {"device": "cpu"}} if settings.offload_optimizer else {}
     return {
         "train_batch_size": training.global_batch_size,

@@ -307,9 +307,9 @@ class TrainingSection(Section):
     """The updates: how many, how large, in which arithmetic; `threads` counts because it changes bits on a CPU.
 
     `attention` is the kernel that computes it, left out `flash`, or `efficient` where a GPU computes in fp32. With `compiled`
-    the network's blocks are compiled by `torch.compile`, which needs a C++ compiler and gives other bits. `engine` is in the
-    digest of no run: a run may start on one and go on on another, and its ledger says which computed what. (But that GPT-NeoX
-    computed it, which alone has fp16, is.)
+    the network's blocks, and the loss between the head's products, are compiled by `torch.compile`, which needs a C++ compiler
+    and gives other bits. `engine` is in the digest of no run: a run may start on one and go on on another, and its ledger says
+    which computed what. (But that GPT-NeoX computed it, which alone has fp16, is.)
     """
 
     steps: PositiveCount

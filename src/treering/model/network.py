@@ -1,6 +1,6 @@
 """GPT-NeoX in PyTorch, its parameters named as in Hugging Face's state dicts."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from treering.config.schema import ModelSection
-from treering.model.cross_entropy import linear_cross_entropy
+from treering.model.cross_entropy import Fused, linear_cross_entropy
 
 _ACTIVATIONS = {"gelu": "none", "gelu_pytorch_tanh": "tanh"}
 
@@ -27,6 +27,7 @@ class GPTNeoX(nn.Module):
     def __init__(self, model: ModelSection) -> None:
         super().__init__()
         self.gpt_neox = _Body(model)
+        self._fused: Fused | None = None
         self.embed_out = None if model.tie_word_embeddings else _Head(model.hidden_size, model.vocab_size, bias=False)
 
     def forward(
@@ -35,8 +36,14 @@ class GPTNeoX(nn.Module):
         """Return the logits of the token after each one; or, of given targets, the mean cross-entropy in nats."""
         hidden = self.gpt_neox(tokens)
         if self.embed_out is None:
-            return _score(hidden, self.gpt_neox.embed_in.weight, targets)
-        return self.embed_out(hidden, targets)
+            return _score(hidden, self.gpt_neox.embed_in.weight, targets, self._fused)
+        return self.embed_out(hidden, targets, self._fused)
+
+    def compile_parts(self, **how: Any) -> None:
+        """Have the layers, and the loss between its products, compiled at their first use, as `torch.compile` is told."""
+        for layer in self.gpt_neox.layers:
+            layer.compile(**how)
+        self._fused = Fused.compiled(**how)
 
     def recompute_layers(self) -> None:
         """Have layers keep nothing but their input, and compute the rest again going backward.
@@ -118,14 +125,14 @@ class _MLP(nn.Module):
 
 
 class _Head(nn.Linear):
-    def forward(self, input: Tensor, targets: Tensor | None = None) -> Tensor:
-        return _score(input, self.weight, targets)
+    def forward(self, input: Tensor, targets: Tensor | None = None, fused: Fused | None = None) -> Tensor:
+        return _score(input, self.weight, targets, fused)
 
 
-def _score(hidden: Tensor, weight: Tensor, targets: Tensor | None) -> Tensor:
+def _score(hidden: Tensor, weight: Tensor, targets: Tensor | None, fused: Fused | None) -> Tensor:
     if targets is None:
         return functional.linear(hidden, weight)
-    return linear_cross_entropy(hidden.flatten(0, 1), weight, targets.flatten())
+    return linear_cross_entropy(hidden.flatten(0, 1), weight, targets.flatten(), fused)
 
 
 class Rotary:

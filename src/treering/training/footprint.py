@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from treering.config.schema import DeepSpeedEngine, ModelSection, Recipe, TrainingSection
-from treering.model.cross_entropy import TOKENS_AT_ONCE
+from treering.model.cross_entropy import tokens_at_once
 from treering.model.shapes import is_embedding, parameter_shapes
+from treering.training.kernels import COMPUTE_TYPES
 from treering.training.zero import BUCKET, WEIGHTS_CUT_UP, zero_settings
 
 _FP32 = 4
@@ -168,7 +169,10 @@ def _activations(recipe: Recipe, sizes: dict[str, int]) -> int:
     again, at_work = (_AGAIN - fused) * layer, (_SCORES_AT_WORK - fused) * _scores(recipe)
     layered = layers * kept + again if recipe.observe.recompute_layers else layers * layer + at_work
     head = _FP32 * model.vocab_size * model.hidden_size
-    logits = min(tokens, TOKENS_AT_ONCE) * model.vocab_size * (6 if mixed else _FP32)
+    computed_in = COMPUTE_TYPES[training.precision]
+    at_once = tokens_at_once(tokens, computed_in, fused=training.compiled)
+    # Eager, under mixed precision, the logits have room in both types.
+    logits = at_once * model.vocab_size * (6 if mixed and not training.compiled else computed_in.itemsize)
     # Under mixed precision autograd keeps the matrices in bf16 too.
     copies = 2 * sum(size for name, size in sizes.items() if not is_embedding(name)) + head if mixed else 0
     return layered + 3 * kept + head + logits + copies

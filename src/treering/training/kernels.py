@@ -67,8 +67,9 @@ def refuse_kernels(recipe: Recipe, device: torch.device) -> None:
 def with_kernels(network: GPTNeoX, recipe: Recipe) -> GPTNeoX:
     """Return the network, ready for `pinned_kernels`.
 
-    Where the recipe says so, its blocks are compiled at their first use, and computed again going backward. All share one
-    graph, made for the one shape that micro-batches have; embedding, head and loss stay eager.
+    Where the recipe says so, its layers are compiled at their first use, and computed again going backward. All share one
+    graph, made for the one shape that micro-batches have. So is what the loss computes between the head's products; those, and
+    the embedding, stay eager.
 
     Raises:
         EnvironmentMismatch: When this machine has no such kernel or no compiler.
@@ -78,8 +79,7 @@ def with_kernels(network: GPTNeoX, recipe: Recipe) -> GPTNeoX:
         keep_compiled_code_apart(recipe.training)
         # What this process compiled before may have been for another kernel: torch would take it.
         torch.compiler.reset()
-        for block in network.gpt_neox.layers:
-            block.compile(fullgraph=True, dynamic=False, options=_COMPILE_OPTIONS)
+        network.compile_parts(fullgraph=True, dynamic=False, options=_COMPILE_OPTIONS)
     if recipe.observe.recompute_layers:
         network.recompute_layers()
     return network

@@ -2,28 +2,35 @@
 
 Each trainer (`trainers.py`) works in a process of its own and all take turns, a segment each, the first of which does not
 count. They must agree on the losses, since they do the same work. Memory is what a process held at most, less what it held
-after its imports. `--against` leaves some out: LitGPT needs `benchmarks/requirements.txt`.
+after its imports. Between the turns the rate of large matrix products is measured, which no trainer can exceed. `--against`
+leaves some out: LitGPT needs `benchmarks/requirements.txt`.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 import trainers
 from page import training_table
 from results import made_on, record, spread
+
+from treering.model.shapes import operations_per_token
 
 HERE = Path(__file__).parent
 PACKAGES = ("torch", "transformers", "accelerate")
 # The Trainer's labels are its inputs, shifted inside: one target in 256 or 512 is not the others'. bf16 rounds in many places.
 ALIKE = 0.01
+PRODUCTS = 20
 
 
 class Contestant:
@@ -83,12 +90,25 @@ def started(names: list[str], model: str, precision: str, updates: int) -> Itera
             contestant.stop()
 
 
+def product_rate(precision: str, size: int = 2048) -> float:
+    """Return floating-point operations per second of square matrix products in two threads."""
+    torch.set_num_threads(2)
+    factor = torch.ones(size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    factor @ factor
+    start = time.perf_counter()
+    for _ in range(PRODUCTS):
+        factor @ factor
+    return PRODUCTS * 2 * size**3 / (time.perf_counter() - start)
+
+
 def compare(names: list[str], model: str, precision: str, updates: int, segments: int) -> list[dict[str, Any]]:
     """Have all take turns, and return a row for each."""
     recipe = trainers.recipe_of(model, precision)
-    tokens = updates * recipe.training.global_batch_size * recipe.order.sequence_length
+    tokens, rates = updates * recipe.training.global_batch_size * recipe.order.sequence_length, list[float]()
+    operations = operations_per_token(recipe.model, recipe.order.sequence_length)
     with started(names, model, precision, updates) as running:
         for _ in range(segments + 1):
+            rates.append(product_rate(precision))
             for contestant in running:
                 contestant.segment()
         expected = running[0].losses[-1]
@@ -99,6 +119,10 @@ def compare(names: list[str], model: str, precision: str, updates: int, segments
             {
                 "trainer": contestant.name,
                 "tokens_per_second": spread([tokens / seconds for seconds in contestant.seconds[1:]]),
+                "share_of_product_rate": operations
+                * tokens
+                / statistics.median(contestant.seconds[1:])
+                / statistics.median(rates),
                 "first_segment_seconds": contestant.seconds[0],
                 "memory_bytes": contestant.end(),
                 "last_loss_nats": contestant.losses[-1],

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from training_making import write_recipe
 
 from treering.config.run_directory import open_run
@@ -208,7 +209,15 @@ def test_a_recipe_does_not_touch_a_run_that_another_process_holds(treering, tiny
 
 def test_too_little_memory_ends_with_3_and_a_defect_with_70(treering, monkeypatch, tmp_path):
     (tmp_path / "recipe.yaml").write_text("name: x")
-    for error, expected in ((MemoryError("no room"), 3), (ZeroDivisionError("oh"), 70)):
+
+    def ask_for_too_much() -> None:
+        torch.empty(1 << 50)
+
+    with pytest.raises(RuntimeError) as of_torch:
+        ask_for_too_much()
+    lacking = (MemoryError("no room"), torch.OutOfMemoryError("CUDA out of memory"), of_torch.value)
+    others = (ZeroDivisionError("oh"), RuntimeError("oh"))
+    for error, expected in (*((error, 3) for error in lacking), *((error, 70) for error in others)):
 
         def fail(*_: object, raised=error) -> None:
             raise raised

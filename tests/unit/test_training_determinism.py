@@ -26,6 +26,30 @@ def test_limits_on_the_processors_instructions_are_described(monkeypatch: pytest
     assert describe_arithmetic(resolve().training)["limits"] == "ATEN_CPU_CAPABILITY=avx2, MKL_CBWR=COMPATIBLE"
 
 
+def test_what_torch_sets_itself_when_it_compiles_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = resolve(training={"compiled": True}).training
+    before = describe_arithmetic(training)["limits"]
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TRITON_PTXAS_PATH"):
+        monkeypatch.setenv(name, "somewhere")
+    assert describe_arithmetic(training)["limits"] == before
+    monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "0")
+    assert "TRITON_DEFAULT_FP_FUSION=0" in str(describe_arithmetic(training)["limits"])
+
+
+@pytest.mark.parametrize(("rank", "there"), [(1, 1), (7, 4)])
+def test_a_process_without_a_gpu_of_its_own_is_told_so(monkeypatch: pytest.MonkeyPatch, rank: int, there: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    places = {"RANK": "0", "WORLD_SIZE": "8", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in places.items():
+        monkeypatch.setenv(name, value)
+    training = resolve(training={"device": "cuda"}).training
+    with pytest.raises(EnvironmentMismatch, match=f"fewer GPUs than processes[\\s\\S]*{there} GPU"):
+        open_device(training)
+    monkeypatch.setenv("LOCAL_RANK", str(there - 1))
+    assert open_device(training) == torch.device("cuda", there - 1)
+
+
 def test_a_cpu_is_always_there() -> None:
     assert open_device(resolve().training) == torch.device("cpu")
 
@@ -35,6 +59,8 @@ def test_a_gpu_that_is_not_there_is_no_reason_to_take_the_cpu() -> None:
     training = resolve(training={"device": "cuda"}).training
     with pytest.raises(EnvironmentMismatch, match="no GPU"):
         open_device(training)
+    with pytest.raises(EnvironmentMismatch, match="no GPU"):
+        describe_arithmetic(training)
     assert training_seconds(training, 10**12) is None
 
 

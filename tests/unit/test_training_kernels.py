@@ -93,7 +93,7 @@ def test_layers_computed_again_keep_their_input_and_no_more() -> None:
     def saved(**observe: Any) -> tuple[int, int]:
         """Attention's forward passes in one update, and the bytes that autograd keeps from forward to backward."""
         recipe, kept = resolve(observe=observe), {}
-        network = with_kernels(ALONE.attach(recipe.model, initial_state(recipe.model)), recipe)
+        network = with_kernels(ALONE.attach(recipe.model, initial_state(recipe.model)), recipe, CPU)
         rows = torch.from_numpy(synthetic_batches(recipe).batch(0))
         weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 from ranks_making import break_off, by_one, by_ranks, torchrun
-from starting import TESTS, start_ranks
+from starting import TESTS, start, start_ranks
 from training_making import StopAt, Stopped, outcome, prepare, write_recipe
 
 from treering.checkpoints.store import saved_steps
 from treering.config.run_directory import RunDirectory
-from treering.errors import EnvironmentMismatch, NonFiniteError, RankError
+from treering.errors import EnvironmentMismatch, InputError, NonFiniteError, RankError
 from treering.provenance.environment import launched_as
 from treering.training.history import history_path, read_history
 from treering.training.run import train
@@ -69,6 +69,26 @@ def test_an_error_while_all_ranks_live_is_theirs_only_where_nothing_but_a_collec
     wanted = pytest.raises(RuntimeError if computes else RankError, match="out of memory")
     with Watch(store, 0, 1) as watch, wanted, watch.explaining(computes=computes):
         raise RuntimeError("out of memory")
+
+
+# A rank that stops with an error of its own, and then waits for the others as NCCL has it wait.
+STUCK = """
+import time
+from torch.distributed import HashStore
+from treering.errors import InputError
+from treering.training import watch
+watch._LEAVING_SECONDS = 0.2
+with watch.Watch(HashStore(), 0, 2) as told:
+    told.tell(InputError("this recipe cannot be"))
+    time.sleep(60)
+"""
+
+
+def test_a_rank_that_cannot_get_out_ends_with_its_own_error() -> None:
+    result = start("-c", STUCK)
+    assert result.returncode == InputError.exit_code
+    assert "this recipe cannot be" in result.stderr
+    assert "another process" not in result.stderr
 
 
 def test_a_run_of_1_then_4_then_2_ranks_has_the_bytes_of_one_that_did_not_change(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from treering.provenance.files import held, whole_directory, write_atomically
 from treering.provenance.manifests import MANIFEST, Manifest, find_stage, read_manifest, write_manifest
 from treering.provenance.progress import SILENCE, Progress
 from treering.revisions.loading import load_tokenizer, longest_input, parameters_of
+from treering.training.determinism import only_deterministic_kernels
 
 _STAGE = "scores of a release"
 _RELEASE_RECORD = ("scored-release", 1)
@@ -58,6 +59,7 @@ def evaluate_release(
         IntegrityError: When the folder is not what its manifest says.
         StorageError: When it cannot be written.
     """
+    only_deterministic_kernels()
     tasks = find_tasks(release.settings.tasks, release.settings.data)
     _refuse_held_out_text(tasks)
     _refuse_something_else(folder, release.name)

@@ -23,18 +23,23 @@ _LIBRARY_PREFIXES = (
     "ATEN_",
     "CUBLAS",
     "CUDNN_",
+    "DISABLE_ADDMM_CUDA_LT",
     "DNNL_",
     "GOMP_",
     "MKL_",
     "NVIDIA_TF32",
     "OMP_",
     "ONEDNN_",
+    "PYTORCH_TUNABLEOP",
     "TORCH_BLAS",
+    "TORCH_CUBLASLT",
 )
 _WITHOUT_EFFECT = ("CUBLAS_WORKSPACE_CONFIG", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 # Read by torch.compile alone; where compiled code is kept is chosen below.
 _COMPILER_PREFIXES = ("TORCHDYNAMO_", "TORCHINDUCTOR_", "TORCH_COMPILE_", "TRITON_")
 _CACHE = "TORCHINDUCTOR_CACHE_DIR"
+# torch sets these itself when it compiles for a GPU: where code is kept, and the assembler that it brings.
+_SET_BY_TORCH = (_CACHE, "TRITON_CACHE_DIR", "TRITON_PTXAS_PATH")
 # These make torch.compile do nothing, without a word.
 _COMPILER_STOPPERS = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE")
 # These take threads away behind torch's back, so the recipe's number would not be the one that computes.
@@ -57,13 +62,22 @@ def set_arithmetic(threads: int) -> None:
             found=", ".join(takers),
             advice="unset it and run the same command again",
         )
+    torch.set_num_threads(threads)
+    only_deterministic_kernels()
+
+
+def only_deterministic_kernels() -> None:
+    """Have torch compute with kernels that repeat their bits, in the precision that is asked for.
+
+    On a GPU that is in time only before the first matrix product.
+    """
     # Read by cuBLAS when its first handle is made; without it matrix products on a GPU are not repeatable.
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     # Filling fresh memory guards against reads of it, of which there are none here; it took a tenth of a small model's time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     torch.backends.cudnn.benchmark = False
 
 
@@ -106,9 +120,16 @@ def open_device(training: TrainingSection) -> torch.device:
     """
     device = device_named(training.device)
     launched = launched_as()
-    if training.device == "cuda" and launched is not None:
-        return torch.device("cuda", launched.local_rank)
-    return device
+    if training.device == "cpu" or launched is None:
+        return device
+    if launched.local_rank >= (there := torch.cuda.device_count()):
+        raise EnvironmentMismatch(
+            "this machine has fewer GPUs than processes",
+            expected=f"a GPU for each process here; this one's LOCAL_RANK is {launched.local_rank}",
+            found=f"{there} GPU{'s' if there != 1 else ''}",
+            advice="start one process for each GPU, and have all of them see all of a machine's GPUs (CUDA_VISIBLE_DEVICES)",
+        )
+    return torch.device("cuda", launched.local_rank)
 
 
 def tell_deepspeed(device: torch.device) -> None:
@@ -118,18 +139,27 @@ def tell_deepspeed(device: torch.device) -> None:
 
 
 def describe_arithmetic(training: TrainingSection) -> dict[str, str | int]:
-    """Return what of this machine and process can change bits, for the environment record."""
+    """Return what of this machine and process can change bits, for the environment record.
+
+    Raises:
+        EnvironmentMismatch: When this machine lacks the recipe's device, or what compiles.
+    """
     limits = {name: os.environ[name] for name in sorted(os.environ) if _changes_bits(name, training)}
-    device = torch.cuda.get_device_name() if training.device == "cuda" else "cpu"
     compiler = {"compiler": _compiler(training)} if training.compiled else {}
     return {
         **compiler,
-        "device": device,
+        **_describe_device(device_named(training.device)),
         "precision": training.precision,
         "threads": training.threads,
         "processor_capability": torch.backends.cpu.get_cpu_capability(),
         "limits": ", ".join(f"{name}={value}" for name, value in limits.items()) or "none",
     }
+
+
+def _describe_device(device: torch.device) -> dict[str, str]:
+    if device.type == "cpu":
+        return {"device": "cpu"}
+    return {"device": torch.cuda.get_device_name(), "cuda": torch.version.cuda or "none"}
 
 
 def keep_compiled_code_apart(training: TrainingSection) -> None:
@@ -179,5 +209,5 @@ def _no_compiler(name: str, advice: str) -> EnvironmentMismatch:
 
 def _changes_bits(name: str, training: TrainingSection) -> bool:
     if training.compiled and name.startswith(_COMPILER_PREFIXES):
-        return name != _CACHE
+        return name not in _SET_BY_TORCH
     return name.startswith(_LIBRARY_PREFIXES) and name not in _WITHOUT_EFFECT

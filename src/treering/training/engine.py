@@ -102,14 +102,16 @@ class TreeEngine:
             EnvironmentMismatch: When this machine lacks the recipe's attention kernel, or what compiles.
         """
         self._ranks, self._state, self._training = ranks, state, recipe.training
-        self._network = with_kernels(ranks.attach(recipe.model, state), recipe)
+        network = ranks.attach(recipe.model, state)
+        self._device = next(network.parameters()).device
+        self._network = with_kernels(network, recipe, self._device)
         self._gradients: dict[str, Tensor] = {}
         self._squares = torch.zeros(0)
 
     def differentiate(self, rows: Tensor) -> list[float]:
         """Compute an update's gradient, keep this rank's rows of it, and return the loss in nats of each micro-batch."""
         training, losses = self._training, {}
-        micro_batches = on_device(rows, next(self._network.parameters()).device).split(training.micro_batch_size)
+        micro_batches = on_device(rows, self._device).split(training.micro_batch_size)
 
         def backward(leaf: int) -> None:
             loss = loss_of(self._network, micro_batches[leaf], training.precision)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -34,7 +35,7 @@ class Processes:
         raised = torch.tensor(flags, dtype=torch.int32, device=self._device)
         with self._watch.explaining():
             dist.all_reduce(raised, dist.ReduceOp.MAX)
-        return [bool(flag) for flag in raised.tolist()]
+            return [bool(flag) for flag in raised.tolist()]
 
     def agree(self, what: str, digest: str) -> None:
         """Do nothing where every rank has the same digest.
@@ -46,7 +47,8 @@ class Processes:
         everyones = [torch.empty_like(own) for _ in range(self.world_size)]
         with self._watch.explaining():
             dist.all_gather(everyones, own)
-        if others := [rank for rank, theirs in enumerate(everyones) if not torch.equal(theirs, everyones[0])]:
+            others = [rank for rank, theirs in enumerate(everyones) if not torch.equal(theirs, everyones[0])]
+        if others:
             raise EnvironmentMismatch(
                 f"{what} is not the same on every rank",
                 expected="one machine type, one software and one shared folder for all ranks",
@@ -59,25 +61,25 @@ class Processes:
         if whole is None:
             rows = self._room(self.rank)
             for theirs in rows.values():
-                dist.recv(theirs, 0)
+                _wait_for(dist.irecv, theirs, 0)
             return rows
         for rank in range(1, self.world_size):
             for name, rows in self._owned[rank].items():
-                dist.send(whole[name][rows].to(self._device), rank)
+                _wait_for(dist.isend, whole[name][rows].to(self._device), rank)
         return {name: whole[name][rows].to(self._device, copy=True) for name, rows in self._owned[0].items()}
 
     def _gather(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return tensors whole in the processor's memory on rank 0, of every rank's rows; nothing on all others."""
         if self.rank != 0:
             for mine in own.values():
-                dist.send(mine, 0)
+                _wait_for(dist.isend, mine, 0)
             return {}
         whole = {name: torch.empty(shape) for name, shape in self._shapes.items()}
         for rank in range(self.world_size):
             for name, rows in self._owned[rank].items():
                 theirs = own[name] if rank == 0 else torch.empty_like(whole[name][rows], device=self._device)
                 if rank:
-                    dist.recv(theirs, rank)
+                    _wait_for(dist.irecv, theirs, rank)
                 whole[name][rows] = theirs
         return whole
 
@@ -101,7 +103,7 @@ class Processes:
             numbers[len(rows) + leaf] = loss
         with self._watch.explaining():
             dist.all_reduce(numbers)  # of one number and zeros: the order of the sums is in no bit
-        return numbers[: len(rows)], numbers[len(rows) :].tolist()
+            return numbers[: len(rows)], numbers[len(rows) :].tolist()
 
 
 class Group(Processes):
@@ -212,6 +214,11 @@ class Group(Processes):
 
 def _ends(leaves: range) -> tuple[int, int]:
     return leaves.start, leaves.stop
+
+
+def _wait_for(operation: Callable[..., Any], tensor: Tensor, rank: int) -> None:
+    """Send a tensor to a rank, or receive it from there, through what connects all: alone, NCCL would connect each two anew."""
+    _wait(dist.batch_isend_irecv([dist.P2POp(operation, tensor, rank)]))
 
 
 def _wait(works: Iterable[dist.Work | None]) -> None:

@@ -55,6 +55,8 @@ def refuse_kernels(recipe: Recipe, device: torch.device) -> None:
     try:
         with sdpa_kernel(_BACKENDS[training.attention]):
             functional.scaled_dot_product_attention(query, query, query, is_causal=True).sum().backward()
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise EnvironmentMismatch(
             f"this machine cannot compute attention with the kernel `{training.attention}`",
@@ -64,17 +66,20 @@ def refuse_kernels(recipe: Recipe, device: torch.device) -> None:
         ) from error
 
 
-def with_kernels(network: GPTNeoX, recipe: Recipe) -> GPTNeoX:
+def with_kernels(network: GPTNeoX, recipe: Recipe, device: torch.device) -> GPTNeoX:
     """Return the network, ready for `pinned_kernels`.
 
     Where the recipe says so, its layers are compiled at their first use, and computed again going backward. All share one
     graph, made for the one shape that micro-batches have. So is what the loss computes between the head's products; those, and
     the embedding, stay eager.
 
+    Args:
+        device: Where it will compute, wherever it is yet.
+
     Raises:
         EnvironmentMismatch: When this machine has no such kernel or no compiler.
     """
-    refuse_kernels(recipe, next(network.parameters()).device)
+    refuse_kernels(recipe, device)
     if recipe.training.compiled:
         keep_compiled_code_apart(recipe.training)
         # What this process compiled before may have been for another kernel: torch would take it.

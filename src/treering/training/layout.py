@@ -10,10 +10,13 @@ from torch import Tensor
 
 from treering.model.shapes import Shape
 
+# Numbers: 256 bytes, as allocators have it. Kernels choose by alignment, so a parameter in the row must lie as one alone does.
+_ALIGNED = 64
+
 
 @dataclass(frozen=True)
 class Layout:
-    """All parameters laid end to end in the network's order and cut into one stretch of whole rows for each rank.
+    """All parameters laid out one after another in the network's order and cut into one stretch of whole rows for each rank.
 
     A row is what one index of a parameter's first dimension picks; a vector's rows are its numbers.
     """
@@ -23,8 +26,9 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """How many numbers all parameters have."""
-        return sum(math.prod(shape) for shape in self.shapes.values())
+        """How many numbers all parameters take, with what aligns them."""
+        name, start = list(self.starts.items())[-1]
+        return start + math.prod(self.shapes[name])
 
     @property
     def rows(self) -> int:
@@ -37,7 +41,7 @@ class Layout:
         starts, place = {}, 0
         for name, shape in self.shapes.items():
             starts[name] = place
-            place += math.prod(shape)
+            place += -(-math.prod(shape) // _ALIGNED) * _ALIGNED
         return starts
 
     @cached_property

@@ -79,7 +79,7 @@ def open_ranks(recipe: Recipe, shard: Shard = "moments") -> Iterator[Ranks]:
         except RankError:
             raise
         except TreeringError as error:
-            watch.tell(f"rank {rank} stopped: {error.problem}")
+            watch.tell(error)
             raise
         finally:
             dist.destroy_process_group()

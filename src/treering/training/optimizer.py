@@ -11,8 +11,9 @@ from treering.config.schema import Optimizer
 from treering.model.shapes import is_decayed
 from treering.training.tree import sum_rows
 
-# On a CPU a block stays in the cache through all operations and is computed by one thread; a GPU takes tensors whole.
-_BLOCK = 1 << 17
+# Numbers at once: on a CPU a block stays in the cache through all operations and is computed by one thread; a GPU takes what
+# fills it, and its copies in fp64 half a gigabyte each at most.
+_BLOCK, _GPU_BLOCK = 1 << 17, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,5 @@ def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield the same rows of each tensor, [rows, width], as many at a time as a block holds."""
     rows = tensors[0].shape[0]
     flat = [tensor.reshape(rows, -1) for tensor in tensors]
-    if tensors[0].device.type != "cpu":
-        return iter([tuple(flat)])
-    height = max(1, _BLOCK // flat[0].shape[1])
+    height = max(1, (_BLOCK if tensors[0].device.type == "cpu" else _GPU_BLOCK) // flat[0].shape[1])
     return zip(*(tensor.split(height) for tensor in flat), strict=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
-from treering.errors import RankError
+from treering.errors import RankError, TreeringError
 
 _BEAT_SECONDS = 1.0
 _SILENT_SECONDS = 30.0  # after which a rank counts as dead, though nothing has failed yet
@@ -28,7 +28,7 @@ class Watch:
 
     def __init__(self, store: Store, rank: int, world_size: int) -> None:
         self._store, self._rank, self._world_size = store, rank, world_size
-        self._over = threading.Event()
+        self._over, self._own_error = threading.Event(), None
         self._thread = threading.Thread(target=self._listen, name="treering watch", daemon=True)
 
     def __enter__(self) -> "Watch":
@@ -39,10 +39,11 @@ class Watch:
         self._over.set()
         self._thread.join()
 
-    def tell(self, reason: str) -> None:
-        """Have every other rank end with this reason."""
+    def tell(self, error: TreeringError) -> None:
+        """Have every other rank end because this one does; with this error, should it wait for them on its way out."""
+        self._own_error = error
         try:
-            self._store.set(_ENDED, reason)
+            self._store.set(_ENDED, f"rank {self._rank} stopped: {error.problem}")
         except RuntimeError:
             return  # the store has gone: the others notice that themselves
 
@@ -112,9 +113,10 @@ class Watch:
         """End this process, unless its main thread does so first."""
         if self._over.wait(_LEAVING_SECONDS):
             return
-        sys.stderr.write(f"treering: {rank_error(reason)}\n")
+        error = self._own_error or rank_error(reason)
+        sys.stderr.write(f"treering: {error}\n")
         sys.stderr.flush()
-        os._exit(RankError.exit_code)
+        os._exit(error.exit_code)
 
 
 def rank_error(reason: str) -> RankError:

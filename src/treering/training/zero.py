@@ -77,7 +77,7 @@ class Zero(Processes):
         for name, parameter in self._network.named_parameters():
             parameter.data.copy_(self._from_rank_0(name, weights))
         self._optimizer = FlatAdamW(dict(self._network.named_parameters()), recipe.training.optimizer)
-        with_loss = _Loss(with_kernels(self._network, recipe), recipe.training.precision)
+        with_loss = _Loss(with_kernels(self._network, recipe, self._device), recipe.training.precision)
         configuration = _configuration(recipe, self.world_size)
         with _starting(), self._watch.explaining(computes=True):
             self._engine, *_ = self._deepspeed.initialize(

@@ -1,5 +1,6 @@
 """Re-running a stretch of training from what was published, and comparing it bit by bit."""
 
+import gc
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -42,6 +43,7 @@ def verify_segment(run: RunDirectory, segment: Segment, progress: Progress = SIL
     refuse_absent(run, segment)
     differing, engines = environment_differences(run), _other_engines(run, segment)
     step, found = next(_differences(run, segment, progress), (0, None))
+    gc.collect()  # compiled, a network holds on to itself and so to its weights: another one is to come
     if found is None:
         return Check(segment.name, Verdict.REPRODUCED)
     if not differing and step < min(engines, default=math.inf):

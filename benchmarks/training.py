@@ -2,8 +2,8 @@
 
 Each trainer (`trainers.py`) works in a process of its own and all take turns, a segment each, the first of which does not
 count. They must agree on the losses, since they do the same work. Memory is what a process held at most, less what it held
-after its imports. Between the turns the rate of large matrix products is measured, which no trainer can exceed. `--against`
-leaves some out: LitGPT needs `benchmarks/requirements.txt`.
+after its imports. Between the turns the rate of large matrix products is measured, of which a trainer reaches a share.
+`--against` leaves some out: LitGPT needs `benchmarks/requirements.txt`.
 """
 
 import argparse
@@ -24,13 +24,15 @@ import trainers
 from page import training_table
 from results import made_on, record, spread
 
+from treering.config.schema import TrainingSection
 from treering.model.shapes import operations_per_token
+from treering.training.kernels import COMPUTE_TYPES
 
 HERE = Path(__file__).parent
 PACKAGES = ("torch", "transformers", "accelerate")
 # The Trainer's labels are its inputs, shifted inside: one target in 256 or 512 is not the others'. bf16 rounds in many places.
 ALIKE = 0.01
-PRODUCTS = 20
+PRODUCTS, SIZE = 20, 2048
 
 
 class Contestant:
@@ -90,15 +92,15 @@ def started(names: list[str], model: str, precision: str, updates: int) -> Itera
             contestant.stop()
 
 
-def product_rate(precision: str, size: int = 2048) -> float:
-    """Return floating-point operations per second of square matrix products in two threads."""
-    torch.set_num_threads(2)
-    factor = torch.ones(size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+def product_rate(training: TrainingSection) -> float:
+    """Return floating-point operations per second of square matrix products."""
+    torch.set_num_threads(training.threads)
+    factor = torch.ones(SIZE, SIZE, dtype=COMPUTE_TYPES[training.precision])
     factor @ factor
     start = time.perf_counter()
     for _ in range(PRODUCTS):
         factor @ factor
-    return PRODUCTS * 2 * size**3 / (time.perf_counter() - start)
+    return PRODUCTS * 2 * SIZE**3 / (time.perf_counter() - start)
 
 
 def compare(names: list[str], model: str, precision: str, updates: int, segments: int) -> list[dict[str, Any]]:
@@ -108,7 +110,7 @@ def compare(names: list[str], model: str, precision: str, updates: int, segments
     operations = operations_per_token(recipe.model, recipe.order.sequence_length)
     with started(names, model, precision, updates) as running:
         for _ in range(segments + 1):
-            rates.append(product_rate(precision))
+            rates.append(product_rate(recipe.training))
             for contestant in running:
                 contestant.segment()
         expected = running[0].losses[-1]

@@ -134,3 +134,11 @@ def _restore(kind: type[TreeringError], state: dict[str, object]) -> TreeringErr
     error.__dict__.update(state)
     Exception.__init__(error, error._message())
     return error
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Say whether there was no memory, in Python's words or in torch's, of a GPU's or a processor's."""
+    if isinstance(error, RuntimeError):
+        words = ("DefaultCPUAllocator", "CUDA error: out of memory")
+        return type(error).__name__ == "OutOfMemoryError" or any(word in str(error) for word in words)
+    return isinstance(error, MemoryError)

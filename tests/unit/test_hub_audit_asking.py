@@ -89,7 +89,7 @@ def test_a_hub_that_has_had_enough_is_waited_for_and_that_is_told(hub, tmp_path,
 
 @pytest.mark.parametrize("told", ["", "-3", "1.5", "\N{ARABIC-INDIC DIGIT THREE}", "9" * 5000, "soon"])
 def test_a_wait_that_cannot_be_read_is_none(told):
-    assert seconds_asked({"Retry-After": told, "RateLimit": f"r=0;t={told}"}) in (None, 1.0)
+    assert seconds_asked({"Retry-After": told, "RateLimit": f"r=0;t={told}"}) is None
     assert seconds_asked({"Retry-After": told, "RateLimit": '"api";r=0;t=55'}) == 55.0
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from training_making import bits
 
 from treering.model.cross_entropy import Fused, _differentiate, _measure, linear_cross_entropy
+from treering.training.determinism import set_arithmetic
 
 VOCABULARY, WIDTH = 301, 24
 Made = tuple[Tensor, Tensor, Tensor]
@@ -55,11 +57,14 @@ def test_loss_and_gradients_are_those_of_logits_and_then_cross_entropy(loss: Los
         assert float((mine - expected).norm()) <= 1e-13 * float(expected.norm())  # a few hundred roundings to fp64
 
 
-@pytest.fixture(scope="module")
-def compiled() -> Loss:
+@pytest.fixture
+def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loss:
     """The loss as `training.compiled` has it."""
     if shutil.which("g++") is None and "CXX" not in os.environ:
         pytest.skip("there is no C++ compiler on this machine")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch.compiler.reset()
+    set_arithmetic(1)
     return partial(linear_cross_entropy, fused=Fused.compiled(fullgraph=True, dynamic=False))
 
 

@@ -1,5 +1,7 @@
 """What of a machine can change bits is set from the recipe and described."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from training_making import resolve
@@ -29,11 +31,13 @@ def test_limits_on_the_processors_instructions_are_described(monkeypatch: pytest
 def test_what_torch_sets_itself_when_it_compiles_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     training = resolve(training={"compiled": True}).training
     before = describe_arithmetic(training)["limits"]
-    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TRITON_PTXAS_PATH"):
-        monkeypatch.setenv(name, "somewhere")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "somewhere")
+    monkeypatch.setenv("TRITON_CACHE_DIR", "somewhere")
+    monkeypatch.setenv("TRITON_PTXAS_PATH", str(Path(torch.__file__).parent / "bin" / "ptxas"))
     assert describe_arithmetic(training)["limits"] == before
-    monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "0")
-    assert "TRITON_DEFAULT_FP_FUSION=0" in str(describe_arithmetic(training)["limits"])
+    for name, value in (("TRITON_PTXAS_PATH", "/usr/local/bin/ptxas"), ("TRITON_DEFAULT_FP_FUSION", "0")):
+        monkeypatch.setenv(name, value)
+        assert f"{name}={value}" in str(describe_arithmetic(training)["limits"])
 
 
 @pytest.mark.parametrize(("rank", "there"), [(1, 1), (7, 4)])

@@ -159,6 +159,14 @@ def test_compiled_bits_are_the_same_warm_and_cold_and_by_two_processes(compiled:
         assert worker(cache, COMPILED, 2, shard) == made
 
 
+def test_compiled_bf16_has_the_same_bits_by_one_process_and_by_two(compiled: tuple[Path, list[dict[str, Any]]]) -> None:
+    mixed = {**COMPILED, "precision": "bf16"}
+    made = worker(compiled[0], mixed)
+    assert made != compiled[1]
+    assert worker(compiled[0], mixed) == made
+    assert worker(compiled[0], mixed, 2, "moments") == worker(compiled[0], mixed, 2, "weights") == made
+
+
 def test_compiled_in_a_fresh_folder_the_bits_are_the_same(compiled: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
     assert worker(tmp_path, COMPILED) == compiled[1]
 

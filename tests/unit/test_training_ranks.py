@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import torch.distributed as dist
 from ranks_making import break_off, by_one, by_ranks, torchrun
 from starting import TESTS, start, start_ranks
@@ -69,6 +70,11 @@ def test_an_error_while_all_ranks_live_is_theirs_only_where_nothing_but_a_collec
     wanted = pytest.raises(RuntimeError if computes else RankError, match="out of memory")
     with Watch(store, 0, 1) as watch, wanted, watch.explaining(computes=computes):
         raise RuntimeError("out of memory")
+
+
+def test_too_little_memory_is_nobodys_death() -> None:
+    with Watch(dist.HashStore(), 0, 1) as watch, pytest.raises(RuntimeError, match="DefaultCPUAllocator"), watch.explaining():
+        torch.empty(1 << 50)
 
 
 # A rank that stops with an error of its own, and then waits for the others as NCCL has it wait.

@@ -28,7 +28,7 @@ from treering.cli import (
     train,
     verify,
 )
-from treering.errors import EnvironmentMismatch, TreeringError
+from treering.errors import EnvironmentMismatch, TreeringError, is_lack_of_memory
 from treering.provenance.environment import let_waiting_threads_sleep
 from treering.provenance.files import storage_errors
 
@@ -79,18 +79,12 @@ def main() -> None:
         typer.echo(f"treering: {error}", err=True)
         sys.exit(error.exit_code)
     except Exception as error:
-        if _is_lack_of_memory(error):
+        if is_lack_of_memory(error):
             typer.echo(f"treering: there is not enough memory on this machine: {error}", err=True)
             sys.exit(EnvironmentMismatch.exit_code)
         traceback.print_exc()
         _explain_crash(error)
         raise SystemExit(_CRASHED) from error
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    """Say whether there was no memory, in Python's words or torch's, which are a GPU's or its allocator's."""
-    of_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and of_torch)
 
 
 def _explain_crash(error: Exception) -> None:

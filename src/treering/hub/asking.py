@@ -48,7 +48,7 @@ class Asking:
 
     def __init__(self, repository: Repository, task: Task, sleep: Callable[[float], None] = time.sleep) -> None:
         self.repository, self.task, self.traffic = repository, task, Traffic()
-        self._sleep, self._paces = sleep, {kind: Pace(most, _WINDOW_SECONDS, sleep) for kind, most in _MOST.items()}
+        self._sleep, self._paces = sleep, {kind: Pace(most, _WINDOW_SECONDS) for kind, most in _MOST.items()}
 
     def list_files(self, commit: str) -> Iterator[dict[str, Any]]:
         """Yield a commit's files as the Hub describes them, page after page.

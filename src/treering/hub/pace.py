@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 _HOUR_SECONDS = 3600.0
-_RESET = re.compile(r"\bt=(\d{1,9})\b", re.ASCII)
-_DIGITS = re.compile(r"\d{1,9}", re.ASCII)
+_RESET = re.compile(r"\bt=(\d{1,9})(?![\w.])", re.ASCII)
+_DIGITS = re.compile(r"(\d{1,9})", re.ASCII)
 
 
 @dataclass
@@ -23,8 +23,8 @@ class Pace:
     window_seconds: float = _HOUR_SECONDS
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
-    _times: deque[float] = field(default_factory=deque[float], repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _times: deque[float] = field(default_factory=deque[float], init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def take(self) -> float:
         """Take the next place and return 0, or return the seconds until there may be one."""
@@ -46,8 +46,6 @@ class Pace:
 
 def seconds_asked(headers: Mapping[str, str]) -> float | None:
     """Return how many seconds the Hub asks to wait; None where it asks for nothing that can be read."""
-    told = _DIGITS.fullmatch(headers.get("Retry-After", "").strip())
-    reset = _RESET.search(headers.get("RateLimit", ""))
-    if told is None and reset is None:
-        return None
-    return float(told[0] if told else reset[1] if reset else 0)
+    told, reset = _DIGITS.fullmatch(headers.get("Retry-After", "").strip()), _RESET.search(headers.get("RateLimit", ""))
+    found = told or reset
+    return None if found is None else float(found[1])

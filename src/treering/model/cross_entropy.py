@@ -29,7 +29,8 @@ def linear_cross_entropy(
         fused: Compiled code for what stands between the products; without it one operation follows the other.
 
     Exact:
-        Repeatable. Against the same in two steps, logits and then `torch.nn.functional.cross_entropy`: equal up to rounding.
+        Repeatable; `fused` and without it have other bits. Against the same in two steps, logits and then
+        `torch.nn.functional.cross_entropy`: equal up to rounding.
 
     Source:
         The gradient is computed with the loss, piece by piece, as in Hsu et al. 2024, Liger Kernel (arXiv 2410.10989),

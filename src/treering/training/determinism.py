@@ -38,8 +38,9 @@ _WITHOUT_EFFECT = ("CUBLAS_WORKSPACE_CONFIG", "MKL_NUM_THREADS", "OMP_NUM_THREAD
 # Read by torch.compile alone; where compiled code is kept is chosen below.
 _COMPILER_PREFIXES = ("TORCHDYNAMO_", "TORCHINDUCTOR_", "TORCH_COMPILE_", "TRITON_")
 _CACHE = "TORCHINDUCTOR_CACHE_DIR"
-# torch sets these itself when it compiles for a GPU: where code is kept, and the assembler that it brings.
-_SET_BY_TORCH = (_CACHE, "TRITON_CACHE_DIR", "TRITON_PTXAS_PATH")
+# torch sets these itself when it compiles for a GPU: where code is kept, and the assembler, where it brings its own.
+_PLACES = (_CACHE, "TRITON_CACHE_DIR")
+_ASSEMBLER, _ASSEMBLER_OF_TORCH = "TRITON_PTXAS_PATH", str(Path(torch.__file__).parent / "bin" / "ptxas")
 # These make torch.compile do nothing, without a word.
 _COMPILER_STOPPERS = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE")
 # These take threads away behind torch's back, so the recipe's number would not be the one that computes.
@@ -78,6 +79,7 @@ def only_deterministic_kernels() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.set_float32_matmul_precision("highest")
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     torch.backends.cudnn.benchmark = False
 
 
@@ -116,7 +118,7 @@ def open_device(training: TrainingSection) -> torch.device:
     """Return the device a recipe names, that of this process where there are several.
 
     Raises:
-        EnvironmentMismatch: When this machine has none.
+        EnvironmentMismatch: When this machine has none, or fewer GPUs than processes.
     """
     device = device_named(training.device)
     launched = launched_as()
@@ -209,5 +211,5 @@ def _no_compiler(name: str, advice: str) -> EnvironmentMismatch:
 
 def _changes_bits(name: str, training: TrainingSection) -> bool:
     if training.compiled and name.startswith(_COMPILER_PREFIXES):
-        return name not in _SET_BY_TORCH
+        return name not in _PLACES and (name, os.environ[name]) != (_ASSEMBLER, _ASSEMBLER_OF_TORCH)
     return name.startswith(_LIBRARY_PREFIXES) and name not in _WITHOUT_EFFECT

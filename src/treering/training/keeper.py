@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import torch
+
 from treering.checkpoints.schedule import checkpoint_name, resumable_steps
 from treering.checkpoints.state import TrainingState, without_moments
 from treering.checkpoints.store import (
@@ -106,7 +108,8 @@ class Keeper(Bystander):
         """
         self._background.wait()
         if state is not None:
-            self._save_beside(state, digest_tensors(state))
+            here = state.to(torch.device("cpu"))
+            self._save_beside(here, digest_tensors(here))
 
     def _copied(self, state: TrainingState) -> TrainingState:
         self._background.wait()

@@ -1,4 +1,4 @@
-"""What computes forward and backward passes, pinned by the recipe: the attention kernel, and eager or compiled blocks."""
+"""What computes forward and backward passes, pinned by the recipe: the attention kernel, and eager or compiled code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from treering.config.schema import Recipe, TrainingSection
-from treering.errors import EnvironmentMismatch
+from treering.errors import EnvironmentMismatch, is_lack_of_memory
 from treering.model.network import GPTNeoX
 from treering.training.determinism import keep_compiled_code_apart
 
@@ -55,9 +55,9 @@ def refuse_kernels(recipe: Recipe, device: torch.device) -> None:
     try:
         with sdpa_kernel(_BACKENDS[training.attention]):
             functional.scaled_dot_product_attention(query, query, query, is_causal=True).sum().backward()
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if is_lack_of_memory(error):
+            raise
         raise EnvironmentMismatch(
             f"this machine cannot compute attention with the kernel `{training.attention}`",
             expected=f"heads of {recipe.model.head_size} in {training.precision} on {device}",
@@ -70,8 +70,8 @@ def with_kernels(network: GPTNeoX, recipe: Recipe, device: torch.device) -> GPTN
     """Return the network, ready for `pinned_kernels`.
 
     Where the recipe says so, its layers are compiled at their first use, and computed again going backward. All share one
-    graph, made for the one shape that micro-batches have. So is what the loss computes between the head's products; those, and
-    the embedding, stay eager.
+    graph, made for the one shape that micro-batches have. What the loss computes between the head's products is compiled too,
+    for a whole piece and for what is left over; those products, and the embedding, stay eager.
 
     Args:
         device: Where it will compute, wherever it is yet.

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from treering.model.shapes import Shape
 
-# Numbers: 256 bytes, as allocators have it. Kernels choose by alignment, so a parameter in the row must lie as one alone does.
+# Numbers: 256 bytes, the most that cuBLAS and vector loads look at. They choose kernels by it, so a parameter in the row has to
+# be aligned as one alone is.
 _ALIGNED = 64
 
 

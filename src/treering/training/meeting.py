@@ -81,6 +81,9 @@ def open_ranks(recipe: Recipe, shard: Shard = "moments") -> Iterator[Ranks]:
         except TreeringError as error:
             watch.tell(error)
             raise
+        except (MemoryError, RuntimeError) as error:
+            watch.tell(EnvironmentMismatch(f"{type(error).__name__}: {error}"))
+            raise
         finally:
             dist.destroy_process_group()
 

@@ -41,7 +41,7 @@ class Ranks(Protocol):
         ...
 
     def collect(self, state: TrainingState) -> TrainingState | None:
-        """Return the whole state in the processor's memory, on rank 0; None on all others. It holds until the next update."""
+        """Return the whole state on rank 0, wherever it lies; None on all others. It holds until the next update."""
         ...
 
     def any(self, flags: Sequence[bool]) -> list[bool]:
@@ -95,7 +95,7 @@ class Alone:
 
     def collect(self, state: TrainingState) -> TrainingState | None:
         """Return the state."""
-        return state.to(torch.device("cpu"))
+        return state
 
     def any(self, flags: Sequence[bool]) -> list[bool]:
         """Return the flags."""

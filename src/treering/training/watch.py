@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
-from treering.errors import RankError, TreeringError
+from treering.errors import RankError, TreeringError, is_lack_of_memory
 
 _BEAT_SECONDS = 1.0
 _SILENT_SECONDS = 30.0  # after which a rank counts as dead, though nothing has failed yet
@@ -60,6 +60,8 @@ class Watch:
         try:
             yield
         except RuntimeError as error:
+            if is_lack_of_memory(error):
+                raise
             reason = self._reason()
             if reason is None and computes:
                 raise

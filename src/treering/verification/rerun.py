@@ -43,7 +43,6 @@ def verify_segment(run: RunDirectory, segment: Segment, progress: Progress = SIL
     refuse_absent(run, segment)
     differing, engines = environment_differences(run), _other_engines(run, segment)
     step, found = next(_differences(run, segment, progress), (0, None))
-    gc.collect()  # compiled, a network holds on to itself and so to its weights: another one is to come
     if found is None:
         return Check(segment.name, Verdict.REPRODUCED)
     if not differing and step < min(engines, default=math.inf):
@@ -73,6 +72,7 @@ def _judge(run: RunDirectory, segment: Segment, progress: Progress) -> Check:
 
 def _judge_stretch(run: RunDirectory, stretch: Segment, name: str, progress: Progress) -> Iterator[Check]:
     """Yield a check for each checkpoint after the first, two re-runs going side by side."""
+    gc.collect()  # compiled, a network holds on to itself and so to its weights: two are to come
     start = _published(run, stretch.start)
     here = _Rerun(run, run.recipe, _published(run, stretch.start))
     elsewhere = _Rerun(run, other_arithmetic(run.recipe), neighbour(start))

@@ -49,6 +49,12 @@ def test_a_name_that_is_no_name_is_refused(treering, tmp_path, name):
     assert not any(tmp_path.parent.glob("outside.yaml"))
 
 
+def test_a_files_name_is_not_taken_for_a_runs(treering, tmp_path):
+    code, _, err = treering("new", "mine.yaml")
+    assert code == 2 and "treering new mine" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_new_recipe_without_its_card_lists_all_that_is_missing_before_anything_is_done(treering, tmp_path):
     treering("new", "my-run")
     code, _, err = treering("run", "my-run.yaml")

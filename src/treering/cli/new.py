@@ -15,6 +15,10 @@ def command(name: Annotated[str, typer.Argument(metavar="NAME", help="The name o
     from treering.errors import InputError
     from treering.provenance.files import write_atomically
 
+    if name.endswith((".yaml", ".yml")):
+        raise InputError(
+            "this is the name of a file", expected="the name of the run", found=name, advice=f"treering new {Path(name).stem}"
+        )
     path, text = Path(f"{name}.yaml"), new_recipe(name)
     if path.exists():
         raise InputError("this file is there already", where=path, advice="choose another name, or move it away")

@@ -125,6 +125,15 @@ def test_a_kernel_that_a_machine_lacks_is_refused_and_no_other_is_taken() -> Non
         trained(lacking, 1)
 
 
+def test_too_little_memory_is_no_missing_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        refuse_kernels(resolve(), CPU)
+
+
 def worker(
     cache: Path, training: dict[str, Any], world_size: int = 1, shard: str = "moments", **observe: Any
 ) -> list[dict[str, Any]]:

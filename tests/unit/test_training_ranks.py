@@ -97,6 +97,23 @@ def test_a_rank_that_cannot_get_out_ends_with_its_own_error() -> None:
     assert "another process" not in result.stderr
 
 
+# A rank that fails as torch fails, while the other waits for it.
+FAILED = """
+from training_making import resolve
+from treering.training.meeting import open_ranks
+with open_ranks(resolve(training={"micro_batch_size": 1})) as ranks:
+    if ranks.rank == 1:
+        raise RuntimeError("no kernel image")
+    ranks.any([False])
+"""
+
+
+def test_what_a_rank_fails_with_reaches_the_other() -> None:
+    result = start_ranks(2, "-c", FAILED, timeout=60)
+    assert result.returncode != 0
+    assert "rank 1 stopped: RuntimeError: no kernel image" in result.stderr
+
+
 def test_a_run_of_1_then_4_then_2_ranks_has_the_bytes_of_one_that_did_not_change(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, training={"micro_batch_size": 1})
     whole = prepare(recipe, tmp_path / "whole")
